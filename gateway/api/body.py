@@ -1,0 +1,150 @@
+"""How is a request body read, once, and never over its limit?
+
+JSON and multipart/form-data, with or without a length. A body over its limit is refused while it
+streams; uploaded files are spooled to disk past a megabyte. Whatever the encoding, what comes out
+is parameters by name and files by name.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import Request
+
+from gateway.errors import InvalidRequest, RequestTimeout, RequestTooLarge
+
+MAX_FIELDS: Final = 64
+MAX_FILES: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class ReadBody:
+    """A whole request body.
+
+    Attributes:
+        values: text of multipart fields, or JSON values.
+        files: uploaded files, open and at their beginning.
+    """
+
+    values: dict[str, object]
+    files: dict[str, UploadFile] = field(default_factory=dict)
+
+    async def close(self) -> None:
+        """Let go of the spooled files."""
+        for file in self.files.values():
+            await file.close()
+
+
+async def read_body(request: Request, *, max_bytes: int, idle_seconds: float) -> ReadBody:
+    """Read the body of a request.
+
+    Raises:
+        InvalidRequest: it is neither well-formed JSON nor well-formed multipart, or says a
+            parameter twice.
+        RequestTooLarge: it is longer than `max_bytes`; reading stopped there.
+        RequestTimeout: nothing came for `idle_seconds`.
+        starlette.requests.ClientDisconnect: the client left before the end.
+    """
+    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    stream = _limited(request, max_bytes=max_bytes, idle_seconds=idle_seconds)
+    if content_type == "multipart/form-data":
+        return await _multipart(request, stream, max_bytes=max_bytes)
+    if content_type == "application/json":
+        return ReadBody(values=_json(b"".join([chunk async for chunk in stream])))
+    raise InvalidRequest(
+        "The Content-Type must be application/json or multipart/form-data.",
+        code="unsupported_content_type",
+    )
+
+
+async def _limited(
+    request: Request, *, max_bytes: int, idle_seconds: float
+) -> AsyncGenerator[bytes, None]:
+    announced = request.headers.get("content-length", "")
+    if announced.isdecimal() and int(announced) > max_bytes:
+        raise _too_large(max_bytes)
+    stream = request.stream()
+    size_bytes = 0
+    while True:
+        try:
+            async with asyncio.timeout(idle_seconds):
+                chunk = await anext(stream, None)
+        except TimeoutError as error:
+            raise RequestTimeout(
+                f"The request body stalled for {idle_seconds:g} seconds. Nothing was held."
+            ) from error
+        if chunk is None:
+            return
+        size_bytes += len(chunk)
+        if size_bytes > max_bytes:
+            raise _too_large(max_bytes)
+        yield chunk
+
+
+def _too_large(max_bytes: int) -> RequestTooLarge:
+    return RequestTooLarge(f"The request body is longer than {max_bytes} bytes.")
+
+
+async def _multipart(
+    request: Request, stream: AsyncGenerator[bytes, None], *, max_bytes: int
+) -> ReadBody:
+    parser = MultiPartParser(
+        request.headers,
+        stream,
+        max_files=MAX_FILES,
+        max_fields=MAX_FIELDS,
+        max_part_size=max_bytes,
+    )
+    try:
+        form = await parser.parse()
+    except MultiPartException as error:
+        raise _malformed(f"The multipart body is malformed: {error.message}") from error
+    except (KeyError, UnicodeDecodeError, LookupError) as error:
+        raise _malformed("The multipart body is malformed.") from error
+    body = ReadBody(values={})
+    try:
+        for name, value in form.multi_items():
+            if name in body.values or name in body.files:
+                raise _twice(name)
+            if isinstance(value, UploadFile):
+                body.files[name] = value
+            else:
+                body.values[name] = value
+    except InvalidRequest:
+        await form.close()
+        raise
+    return body
+
+
+def _json(text: bytes) -> dict[str, object]:
+    try:
+        value = json.loads(text.decode(), object_pairs_hook=_object)
+    except RecursionError as error:
+        raise _malformed("The JSON body is nested too deeply.") from error
+    except ValueError as error:
+        raise _malformed(f"The request body is not valid JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise _malformed("The JSON body must be an object.")
+    return value
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise _twice(next(name for name in names if names.count(name) > 1))
+    return found
+
+
+def _twice(name: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"Duplicate parameter: '{name}'. Send it once.", param=name, code="duplicate_parameter"
+    )
+
+
+def _malformed(message: str) -> InvalidRequest:
+    return InvalidRequest(message, code="invalid_body")

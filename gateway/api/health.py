@@ -1,0 +1,86 @@
+"""Is the process alive, and should requests be sent to it?
+
+`/livez` looks at nothing but the process. `/readyz` says no while the process drains, and once the
+database has not answered for 10 seconds; an upstream or a store that is down does not make it
+unready, since everything recorded and mirrored can still be read.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route, Router
+
+from gateway.clock import Clock
+from gateway.db.database import Database
+from gateway.db.script import Script, Sql
+from gateway.errors import DatabaseUnavailable, StoreUnavailable
+from gateway.store import ContentStore
+
+CHECK_SECONDS: Final = 2.0
+DATABASE_PATIENCE_SECONDS: Final = 10.0
+
+_log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class Health:
+    """What the last look found."""
+
+    clock: Clock
+    draining: bool = False
+    store_works: bool = True
+    database_failing_since: float | None = None
+
+    def checks(self) -> dict[str, bool]:
+        """Return each check by name; the process is ready when all are true."""
+        since = self.database_failing_since
+        return {
+            "not_draining": not self.draining,
+            "database": since is None or self.clock.elapsed() - since < DATABASE_PATIENCE_SECONDS,
+        }
+
+
+async def watch(health: Health, *, database: Database, store: ContentStore) -> None:
+    """Look at database and store until cancelled."""
+    while True:
+        try:
+            await database.read(_ping)
+            health.database_failing_since = None
+        except DatabaseUnavailable as error:
+            if health.database_failing_since is None:
+                health.database_failing_since = health.clock.elapsed()
+                _log.error("database_unavailable", cause=repr(error.__cause__))
+        try:
+            await store.check()
+            health.store_works = True
+        except StoreUnavailable as error:
+            if health.store_works:
+                _log.error("store_unavailable", cause=repr(error.__cause__))
+            health.store_works = False
+        await asyncio.sleep(CHECK_SECONDS)
+
+
+def health_app(health: Health) -> Router:
+    """Return the ASGI application of the ops port."""
+
+    async def livez(_: Request) -> Response:
+        return PlainTextResponse("ok")
+
+    async def readyz(request: Request) -> Response:
+        checks = health.checks()
+        ready = all(checks.values())
+        status = 200 if ready else 503
+        if "verbose" in request.query_params:
+            shown = {**checks, "store": health.store_works}
+            return JSONResponse({"ready": ready, "checks": shown}, status_code=status)
+        return PlainTextResponse("ok" if ready else "not ready", status_code=status)
+
+    return Router([Route("/livez", livez), Route("/readyz", readyz)])
+
+
+def _ping() -> Script[None]:
+    yield Sql("SELECT 1 AS one")

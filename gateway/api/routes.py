@@ -1,0 +1,37 @@
+"""Which path does what?"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TypeAlias
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route, Router
+
+from gateway.api.content import Content
+from gateway.api.edge import Edge
+from gateway.api.parts import Parts
+from gateway.api.videos import create, retrieve
+
+Handler: TypeAlias = Callable[[Parts, Request], Awaitable[Response]]
+
+
+def api_app(parts: Parts) -> Edge:
+    """Return the ASGI application of the API port."""
+    router = Router(
+        [
+            _route(parts, "/v1/videos", {"POST": create}),
+            _route(parts, "/v1/videos/{video_id}", {"GET": retrieve}),
+            Route("/v1/videos/{video_id}/content", Content(parts), methods=["GET", "HEAD"]),
+        ],
+        redirect_slashes=False,
+    )
+    return Edge(router, clock=parts.clock)
+
+
+def _route(parts: Parts, path: str, handlers: Mapping[str, Handler]) -> Route:
+    # One route a path, whatever its methods: a 405 then names all of them in Allow.
+    async def endpoint(request: Request) -> Response:
+        method = "GET" if request.method == "HEAD" else request.method
+        return await handlers[method](parts, request)
+
+    return Route(path, endpoint, methods=list(handlers))

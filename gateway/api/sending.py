@@ -1,0 +1,224 @@
+"""How is stored content sent, whole or in part, to a reader however slow?
+
+Read a chunk, send it, give way to the loop, and again. uvicorn's `send` waits until the connection
+has taken what was written before, so that no more than two chunks are ever held for a reader. What
+cannot be finished is broken off, never ended as if it were whole.
+"""
+
+import asyncio
+import json
+import re
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from gateway.api.ranges import (
+    UNSATISFIABLE,
+    WHOLE,
+    Span,
+    content_range,
+    has_already,
+    range_applies,
+    requested_range,
+)
+from gateway.errors import InvalidRequest, StoreUnavailable
+from gateway.store import Reading
+
+# Larger chunks save little, and every other request waits for each of them.
+CHUNK_BYTES = 256 << 10
+STALLED_SECONDS = 60.0
+MAX_FILENAME_CHARACTERS = 128
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Send = Callable[[Message], Awaitable[None]]
+Ending = Literal["sent", "client_left", "client_stalled"]
+
+_CONNECTION = "gateway.connection"
+_NOTHING = Span(start=0, end=0)
+
+
+class AbortableHttp(HttpToolsProtocol):
+    """uvicorn's protocol, for `Config(http=…)`, under which a request knows its connection.
+
+    A connection can then be broken off at once. uvicorn itself only closes: that waits until all
+    that was written is taken, and a stalled reader never takes it.
+    """
+
+    def on_message_begin(self) -> None:
+        """Add to a request's scope what send_content() needs."""
+        super().on_message_begin()
+        self.scope["extensions"] = {_CONNECTION: {"transport": self.transport}}
+
+
+async def send_content(
+    scope: Scope,
+    send: Send,
+    *,
+    reading: Reading,
+    content_type: str,
+    sha256: str,
+    filename: str,
+    headers: Mapping[str, str],
+    stalled_seconds: float = STALLED_SECONDS,
+) -> Ending:
+    """Answer a GET or HEAD with the content, a part of it, 304 or 416, and say how it ended.
+
+    "sent" means that the connection has taken everything, but for a few KiB in its buffer. A client
+    that leaves ends it quietly; one that does not take a chunk in `stalled_seconds` is
+    disconnected. When the store fails StoreUnavailable is raised: at the first chunk nothing has
+    been sent yet and any answer can be given; later the connection has been broken off, and
+    whatever is sent after it goes nowhere. The server must run AbortableHttp.
+    """
+    transport: asyncio.Transport = scope["extensions"][_CONNECTION]["transport"]
+    answer = _answer(
+        scope,
+        size=reading.size,
+        etag=f'"{sha256}"',
+        headers=headers,
+        content_type=content_type,
+        disposition=f'attachment; filename="{safe_filename(filename)}"',
+    )
+    try:
+        return await _stream(
+            answer,
+            reading=reading,
+            deliver=lambda message: _deliver(send, message, stalled_seconds=stalled_seconds),
+            transport=transport,
+        )
+    except _Stalled:
+        await _break_off(transport)
+        return "client_stalled"
+
+
+def safe_filename(name: str) -> str:
+    """Return a file name that needs no quoting in a header and hides in no folder."""
+    plain = re.sub(r"[^A-Za-z0-9._-]", "_", name)[:MAX_FILENAME_CHARACTERS]
+    return plain.lstrip(".") or "content"
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What is said at once: the head, and then a span of the content or a few bytes instead."""
+
+    status: int
+    headers: Mapping[str, str]
+    span: Span = _NOTHING
+    instead: bytes = b""
+
+
+def _answer(
+    scope: Scope,
+    *,
+    size: int,
+    etag: str,
+    headers: Mapping[str, str],
+    content_type: str,
+    disposition: str,
+) -> _Answer:
+    lasting = {
+        "etag": etag,
+        "accept-ranges": "bytes",
+        "cache-control": "private",
+        "x-content-type-options": "nosniff",
+        **headers,
+    }
+    # Before Range, which then does not matter: RFC 9110, section 13.2.2.
+    if has_already(_header(scope, b"if-none-match"), etag=etag):
+        return _Answer(304, lasting)
+    # A HEAD has no Range: RFC 9110, section 14.2.
+    ranged = scope["method"] == "GET" and range_applies(_header(scope, b"if-range"), etag=etag)
+    part = requested_range(_header(scope, b"range") if ranged else None, size=size)
+    if part is UNSATISFIABLE:
+        return _unsatisfiable(lasting, size=size)
+    span = Span(start=0, end=size) if part is WHOLE else part
+    described = {
+        **lasting,
+        "content-type": content_type,
+        "content-disposition": disposition,
+        "content-length": str(span.end - span.start),
+    }
+    if part is not WHOLE:
+        return _Answer(206, {**described, "content-range": content_range(span, size=size)}, span)
+    return _Answer(200, described, _NOTHING if scope["method"] == "HEAD" else span)
+
+
+def _unsatisfiable(headers: Mapping[str, str], *, size: int) -> _Answer:
+    refusal = InvalidRequest(
+        f"The content has {size} bytes; the requested range lies outside.",
+        param="Range",
+        code="range_not_satisfiable",
+    )
+    body = json.dumps(refusal.envelope()).encode()
+    about = {
+        "content-type": "application/json",
+        "content-length": str(len(body)),
+        "content-range": content_range(None, size=size),
+    }
+    return _Answer(416, {**headers, **about}, instead=body)
+
+
+def _header(scope: Scope, name: bytes) -> str | None:
+    """Return a header, repeated ones joined as one list (RFC 9110, section 5.3)."""
+    values = [value.decode("latin-1") for key, value in scope["headers"] if key == name]
+    return ", ".join(values) if values else None
+
+
+class _Stalled(Exception):
+    """The client did not take what was sent to it."""
+
+
+async def _stream(
+    answer: _Answer,
+    *,
+    reading: Reading,
+    deliver: Callable[[Message], Awaitable[None]],
+    transport: asyncio.Transport,
+) -> Ending:
+    offset, end = answer.span.start, answer.span.end
+    # Before the head goes out: a store that is down can still be answered for.
+    chunk = answer.instead or await _read(reading, offset=offset, end=end)
+    head = [
+        (name.encode("latin-1"), text.encode("latin-1")) for name, text in answer.headers.items()
+    ]
+    await deliver({"type": "http.response.start", "status": answer.status, "headers": head})
+    while chunk:
+        await deliver({"type": "http.response.body", "body": chunk, "more_body": True})
+        await asyncio.sleep(0)
+        offset += len(chunk)
+        # Who leaves with the last byte has had everything.
+        if offset < end and transport.is_closing():
+            await _break_off(transport)
+            return "client_left"
+        try:
+            chunk = await _read(reading, offset=offset, end=end)
+        except StoreUnavailable:
+            await _break_off(transport)
+            raise
+    # An empty message of its own waits, within the deadline, until the last chunk is taken.
+    await deliver({"type": "http.response.body", "body": b"", "more_body": False})
+    return "sent"
+
+
+async def _break_off(transport: asyncio.Transport) -> None:
+    transport.abort()
+    # uvicorn hears of it in the next turn, and then does not mind an answer without an end.
+    await asyncio.sleep(0)
+
+
+async def _read(reading: Reading, *, offset: int, end: int) -> bytes:
+    length = max(0, min(CHUNK_BYTES, end - offset))
+    chunk = await reading.read(offset=offset, length=length) if length else b""
+    if len(chunk) != length:
+        raise StoreUnavailable("The content store holds less than it was given.")
+    return chunk
+
+
+async def _deliver(send: Send, message: Message, *, stalled_seconds: float) -> None:
+    try:
+        async with asyncio.timeout(stalled_seconds):
+            await send(message)
+    except TimeoutError as stalled:
+        raise _Stalled from stalled

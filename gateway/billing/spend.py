@@ -1,0 +1,25 @@
+"""Who has spent what?"""
+
+from datetime import date
+
+from gateway.billing.budgets import period_start
+from gateway.db.script import Row, Script, Sql
+
+
+def spend_by_level(*, period: str, day: date) -> Script[list[Row]]:
+    """Return spend, held and limit of the period that a day belongs to, organization first.
+
+    Columns: level, level_id, name, period_start, limit_micros, spent_micros, held_micros.
+    """
+    rows = yield Sql(
+        "SELECT balances.level, balances.level_id, COALESCE(projects.name, keys.name) AS name,"
+        " balances.period_start, balances.limit_micros, balances.spent_micros,"
+        " balances.held_micros FROM balances"
+        " LEFT JOIN projects ON balances.level = 'project' AND projects.id = balances.level_id"
+        " LEFT JOIN keys ON balances.level = 'key' AND keys.id = balances.level_id"
+        " WHERE balances.period = $1 AND balances.period_start = $2"
+        " ORDER BY CASE balances.level WHEN 'organization' THEN 0 WHEN 'project' THEN 1 ELSE 2 END,"
+        " balances.level_id",
+        (period, period_start(period, day)),
+    )
+    return list(rows)

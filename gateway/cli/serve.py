@@ -1,0 +1,70 @@
+"""`video-gateway serve`: run the gateway until it is told to stop."""
+
+import asyncio
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import uvloop
+
+from gateway.app import running
+from gateway.cli.common import EXIT_FAILED, EXIT_USAGE, complain, read_settings
+from gateway.config import Settings, SettingsError, settings_fields
+from gateway.db.migrate import SchemaError
+from gateway.errors import DatabaseUnavailable
+from gateway.telemetry.logs import configure_logs
+
+
+def _options(command: Callable[..., None]) -> Callable[..., None]:
+    for one in reversed(list(settings_fields())):
+        if one.metadata["secret"]:
+            continue
+        flag = one.name.replace("_", "-")
+        if isinstance(one.default, bool):
+            option = click.option(
+                f"--{flag}/--no-{flag}", one.name, default=None, help=one.metadata["help"]
+            )
+        else:
+            option = click.option(
+                f"--{flag}",
+                one.name,
+                type=type(one.default),
+                default=None,
+                help=f"{one.metadata['help']} [default: {one.default}]",
+            )
+        command = option(command)
+    return command
+
+
+@click.command()
+@click.option("--config", type=click.Path(path_type=Path), help="TOML file with settings.")
+@_options
+def serve(config: Path | None, **flags: Any) -> None:
+    """Run the gateway. Settings: defaults < TOML file < environment < flags.
+
+    Secrets are no flags: GATEWAY_UPSTREAM_API_KEY, GATEWAY_ADMIN_KEY, or either with _FILE.
+    """
+    settings = read_settings(config, serving=True, **flags)
+    configure_logs(settings.log_format)
+    try:
+        uvloop.run(serve_until_signal(settings))
+    except SettingsError as error:
+        complain(error)
+        raise SystemExit(EXIT_USAGE) from error
+    except (SchemaError, DatabaseUnavailable) as error:
+        click.echo(f"video-gateway: {error}", err=True)
+        raise SystemExit(EXIT_FAILED) from error
+
+
+async def serve_until_signal(
+    settings: Settings, *, on_step: Callable[[str], None] = lambda _: None
+) -> None:
+    """Serve until SIGTERM or SIGINT, then finish what is in flight."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with running(settings, on_step=on_step):
+        await stop.wait()

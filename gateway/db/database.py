@@ -1,0 +1,34 @@
+"""What may be relied on when a script is run?"""
+
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+from gateway.db.script import Script
+
+T = TypeVar("T")
+
+
+class Database(Protocol):
+    """Runs scripts. Every sentence below has a conformance test in the same words.
+
+    - `run` is atomic: the statements of a script are all done or none is.
+    - `run` is durable on return: what a script wrote is there after a crash of process or machine.
+    - A refusal raised by a script undoes that script alone, never another that ran beside it.
+    - A result or a refusal is answered only after the commit that covers it.
+    - Scripts are serializable: each sees the effects of whole scripts only.
+    - Cancelling the caller of `run` does not interrupt the script.
+    - `read` sees one consistent state, and everything committed before it was called.
+    - `read` refuses to write.
+    - When the database cannot be reached or cannot write, `run` and `read` raise
+      `DatabaseUnavailable` within a bounded time, and work again once it is back.
+    - After `DatabaseUnavailable` from `run`, whether the script took effect is unknown: run it
+      again.
+    """
+
+    async def run(self, script: Callable[[], Script[T]]) -> T:
+        """Run a fresh script in a transaction that may write, and return its result."""
+        ...
+
+    async def read(self, script: Callable[[], Script[T]]) -> T:
+        """Run a fresh script that only reads, and return its result."""
+        ...

@@ -1,0 +1,116 @@
+"""How does a test steer a simulator, in this process or another?
+
+    async with Control(base_url) as control:
+        await control.fault("502", operation="create", executed=True)
+        await control.advance(60)
+        state = await control.state()
+
+Paths and fields are those of steering.py, faults those of faults.py.
+"""
+
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+WAIT_SECONDS = 30.0
+
+
+class Control:
+    """A client of a simulator's control endpoints; raises httpx.HTTPStatusError when refused."""
+
+    def __init__(self, base_url: str) -> None:
+        """Prepare; `base_url` may end in /v1, as Simulator.base_url does."""
+        root = base_url.removesuffix("/").removesuffix("/v1")
+        self._client = httpx.AsyncClient(base_url=f"{root}/_simulator", timeout=WAIT_SECONDS)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
+
+    async def state(self) -> dict[str, Any]:
+        """Return everything: the totals, videos by id, executed, characters, faults, last."""
+        return dict((await self._get("/state")).json())
+
+    async def totals(self) -> dict[str, Any]:
+        """Return the counts alone: now, dark, requests, executions, billed_micros."""
+        return dict((await self._get("/totals")).json())
+
+    async def received(self, operation: str | None = None) -> list[dict[str, Any]]:
+        """Return the requests received, oldest first, of one operation or all."""
+        query = {} if operation is None else {"operation": operation}
+        return list((await self._get("/requests", **query)).json())
+
+    async def content(self, video_id: str, *, variant: str = "video") -> bytes:
+        """Return what the content truly is; this does not count as a request."""
+        return (await self._get("/content", id=video_id, variant=variant)).content
+
+    async def fault(
+        self,
+        name: str,
+        *,
+        operation: str = "any",
+        times: int | None = 1,
+        value: str | float | None = None,
+        video: str | None = None,
+        **arguments: Any,
+    ) -> None:
+        """Break the next `times` requests of an operation (None: all until faults are cleared)."""
+        told = {
+            key: int(said) if isinstance(said, bool) else said for key, said in arguments.items()
+        }
+        fault = {"name": name, "operation": operation, "times": times, "value": value}
+        await self._post("/faults", fault | {"video": video, "arguments": told})
+
+    async def clear_faults(self) -> None:
+        """Remove all faults that were added here."""
+        (await self._client.delete("/faults")).raise_for_status()
+
+    async def advance(self, seconds: float) -> None:
+        """Let this much time pass at once."""
+        await self._post("/clock", {"advance_seconds": seconds})
+
+    async def set_now(self, now: float) -> None:
+        """Make it this Unix second; time goes on from there."""
+        await self._post("/clock", {"now": now})
+
+    async def settings(self, **changes: Any) -> None:
+        """Change fields of world.Settings, for videos made from now on."""
+        await self._post("/settings", changes)
+
+    async def expire(self, video_id: str) -> None:
+        """Let the content of this video be gone."""
+        await self._post("/expire", {"id": video_id})
+
+    async def forget(self, video_id: str) -> None:
+        """Let the upstream not know this video any more: 404 on every verb."""
+        await self._post("/forget", {"id": video_id})
+
+    async def go_dark(self) -> None:
+        """Cut the connection of every request from now on; only these methods still work."""
+        await self._post("/dark", {"dark": True})
+
+    async def come_back(self) -> None:
+        """Answer again."""
+        await self._post("/dark", {"dark": False})
+
+    async def reset(self) -> None:
+        """Return to the beginning: no videos, faults or counts; first settings; true time."""
+        await self._post("/reset", {})
+
+    async def _get(self, path: str, **query: str) -> httpx.Response:
+        return (await self._client.get(path, params=query)).raise_for_status()
+
+    async def _post(self, path: str, body: dict[str, Any]) -> None:
+        (await self._client.post(path, json=body)).raise_for_status()

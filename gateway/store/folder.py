@@ -1,0 +1,180 @@
+"""How does a local folder keep content?
+
+    root/ab/<key>              committed content; ab is taken from the key's SHA-256
+    root/tmp/<key>.<random>    being written; the same filesystem, so that a rename is enough
+
+`tmp` is made once, together with the root, and never again: where it is missing the folder is not
+ours (a disk that is not mounted), and then "there is no such content" would be a lie.
+"""
+
+import asyncio
+import hashlib
+import os
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+from gateway.errors import StoreUnavailable
+from gateway.store import ContentMissing, checked_key
+from gateway.store.folder_writing import FolderWriting, sync_folder, told_as_unavailable
+
+MAX_THREADS = 8
+CHECK_SECONDS = 5.0
+CHECK_BYTES = 4096
+MAX_SWEPT_FILES = 10_000
+
+T = TypeVar("T")
+
+
+class FolderStore:
+    """A ContentStore in a local folder; threads do what waits for the disk, but for short reads.
+
+    A reading goes on undisturbed when its key is deleted or written again. `on_step` is told, on
+    the writing thread, the name of each of folder_writing.STEPS as soon as it is done.
+    """
+
+    def __init__(self, root: Path, *, on_step: Callable[[str], None] = lambda _: None) -> None:
+        self._root = root
+        self._temporary = root / "tmp"
+        self._on_step = on_step
+        # Threads of its own: a disk that hangs must not take name resolution with it.
+        self._threads = ThreadPoolExecutor(MAX_THREADS, thread_name_prefix="store")
+        # A disk that is down at start is for check() to report: what needs no store goes on.
+        with suppress(OSError):
+            self._temporary.mkdir(parents=True, exist_ok=True)
+
+    @asynccontextmanager
+    async def writing(self, key: str) -> AsyncIterator[FolderWriting]:
+        """Open a key for writing; see ContentStore."""
+        writing = FolderWriting(
+            final=self._path(key),
+            temporary=self._temporary,
+            threads=self._threads,
+            on_step=self._on_step,
+        )
+        try:
+            await self._in_thread(writing.open)
+            yield writing
+        finally:
+            # Shielded: a second cancellation must not leave the descriptor open.
+            await asyncio.shield(self._in_thread(writing.discard))
+
+    @asynccontextmanager
+    async def reading(self, key: str) -> AsyncIterator["FolderReading"]:
+        """Open a key for reading; see ContentStore."""
+        descriptor = self._open(self._path(key))
+        if descriptor is None:
+            raise ContentMissing(key)
+        try:
+            yield FolderReading(descriptor)
+        finally:
+            os.close(descriptor)
+
+    async def delete(self, key: str) -> None:
+        """Remove the content of a key, durably."""
+        await self._in_thread(partial(self._delete, self._path(key)))
+
+    async def size(self, key: str) -> int | None:
+        """Return the number of bytes under a key, or None if there is no such content."""
+        path = self._path(key)
+        with told_as_unavailable("read"):
+            return self._if_there(lambda: path.stat().st_size)
+
+    async def sha256(self, key: str) -> tuple[int, str] | None:
+        """Read the content again; return size and SHA-256, or None if there is no such content."""
+        return await self._in_thread(partial(self._sha256, self._path(key)))
+
+    async def check(self) -> None:
+        """Raise StoreUnavailable if content cannot be written now; takes CHECK_SECONDS at most."""
+        try:
+            async with asyncio.timeout(CHECK_SECONDS):
+                await self._in_thread(self._check)
+        except TimeoutError as failure:
+            raise StoreUnavailable("The content store does not answer.") from failure
+
+    async def sweep(self, *, older_than_seconds: int, now: int) -> int:
+        """Remove temporary files not written to for longer than that, and return how many.
+
+        At most MAX_SWEPT_FILES are looked at in one turn. A writer that lets so much time pass
+        between two batches loses its file, and its commit fails.
+        """
+        return await self._in_thread(partial(self._sweep, before=now - older_than_seconds))
+
+    def _in_thread(self, function: Callable[[], T]) -> asyncio.Future[T]:
+        return asyncio.get_running_loop().run_in_executor(self._threads, function)
+
+    def _path(self, key: str) -> Path:
+        # By hash: ids of one hour begin alike, and would all share one sub-folder.
+        return self._root / hashlib.sha256(checked_key(key).encode()).hexdigest()[:2] / key
+
+    def _if_there(self, function: Callable[[], T]) -> T | None:
+        try:
+            return function()
+        except FileNotFoundError:
+            self._temporary.stat()
+            return None
+
+    def _open(self, path: Path) -> int | None:
+        with told_as_unavailable("read"):
+            return self._if_there(lambda: os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+
+    def _delete(self, path: Path) -> None:
+        with told_as_unavailable("written"):
+            self._if_there(path.unlink)
+            # Also after a delete that found nothing: an earlier one may have died right here.
+            self._if_there(partial(sync_folder, path.parent))
+
+    def _sha256(self, path: Path) -> tuple[int, str] | None:
+        with told_as_unavailable("read"):
+            opened = self._if_there(lambda: path.open("rb"))
+            if opened is None:
+                return None
+            with opened as file:
+                digest = hashlib.file_digest(file, "sha256")
+                return file.tell(), digest.hexdigest()
+
+    def _check(self) -> None:
+        # Tried, not asked: permissions say nothing about a full or a read-only disk.
+        with (
+            told_as_unavailable("written"),
+            tempfile.TemporaryFile(dir=self._temporary) as file,
+        ):
+            file.write(bytes(CHECK_BYTES))
+            file.flush()
+
+    def _sweep(self, *, before: int) -> int:
+        swept = 0
+        with told_as_unavailable("written"), os.scandir(self._temporary) as entries:
+            for entry in islice(entries, MAX_SWEPT_FILES):
+                # A writer may finish with its file meanwhile, and that is as well.
+                with suppress(FileNotFoundError):
+                    if entry.stat(follow_symlinks=False).st_mtime < before:
+                        Path(entry.path).unlink()
+                        swept += 1
+        return swept
+
+
+class FolderReading:
+    """Content open for reading; its descriptor belongs to whoever opened it."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self.size = os.fstat(descriptor).st_size
+
+    async def read(self, *, offset: int, length: int) -> bytes:
+        """Return `length` bytes from `offset` on, fewer only where the content ends.
+
+        Inline: from the page cache a thread hop costs more than the read. So ask for little at a
+        time, and give way to the loop in between.
+        """
+        wanted = max(0, min(length, self.size - offset))
+        with told_as_unavailable("read"):
+            chunk = os.pread(self._descriptor, wanted, offset)
+        if len(chunk) != wanted:
+            raise StoreUnavailable("The content store holds less than it was given.")
+        return chunk

@@ -1,0 +1,32 @@
+"""What does the log look like?
+
+One line per request, at its end, and one per background decision: event names are fixed words,
+values are fields. JSON on a pipe, coloured text on a terminal. Never a prompt, a body or a key.
+"""
+
+import logging
+import sys
+from typing import TextIO
+
+import structlog
+
+
+def configure_logs(log_format: str, *, stream: TextIO = sys.stdout) -> None:
+    """Send the log to a stream; `auto` is coloured text on a terminal and JSON elsewhere."""
+    console = log_format == "console" or (log_format == "auto" and stream.isatty())
+    renderer: structlog.typing.Processor = (
+        structlog.dev.ConsoleRenderer() if console else structlog.processors.JSONRenderer()
+    )
+    tracebacks = [] if console else [structlog.processors.format_exc_info]
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            *tracebacks,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(stream),
+        cache_logger_on_first_use=False,
+    )

@@ -1,0 +1,209 @@
+"""How does the gateway ask the upstream: submit, retrieve, content, check?
+
+Every question is asked once. What comes back is one of a few records (replies.py); exceptions of
+the HTTP library end here, each as a fixed word.
+
+Submits, polls and downloads have pools of connections of their own, so that none of them starves
+another: a thousand slow downloads leave the way free for a submit.
+"""
+
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import AsyncExitStack, asynccontextmanager
+from types import TracebackType
+from typing import Any, Final, Self
+from urllib.parse import quote
+
+import httpx
+
+from gateway.upstream.addresses import public_socket
+from gateway.upstream.check import CheckReport, explain_failure, explain_reply
+from gateway.upstream.content import ContentStream, Routes, open_content
+from gateway.upstream.envelopes import MAX_REPLY_BYTES, RequestIds, request_ids
+from gateway.upstream.replies import (
+    Accepted,
+    Found,
+    Missing,
+    NotSent,
+    Refused,
+    Unclear,
+    Unknown,
+    judge_retrieve,
+    judge_submit,
+)
+from gateway.upstream.requests import (
+    Body,
+    FilePart,
+    UpstreamSettings,
+    build_request,
+    encoded,
+    quoted_id,
+)
+from gateway.upstream.transport import AiohttpTransport, pieces, tls_context
+
+__all__ = ["Body", "FilePart", "Upstream", "UpstreamSettings"]
+
+_NOT_SENT: Final = (
+    httpx.PoolTimeout,
+    httpx.ConnectTimeout,
+    httpx.ConnectError,
+    httpx.UnsupportedProtocol,
+)
+
+
+class Upstream:
+    """The upstream, asked over connections that are open while the context is."""
+
+    def __init__(self, settings: UpstreamSettings) -> None:
+        self._settings = settings
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        settings = self._settings
+        context = tls_context()
+
+        async def pool(**kwargs: Any) -> AiohttpTransport:
+            transport = AiohttpTransport(
+                max_connections=settings.max_connections,
+                keepalive_seconds=settings.keepalive_seconds,
+                ssl_context=context,
+                **kwargs,
+            )
+            return await self._stack.enter_async_context(transport)
+
+        self._submits = await pool()
+        self._retrieves = await pool()
+        self._routes = Routes(
+            trusted=await pool(),
+            public=await pool(socket_maker=public_socket),
+            private_hosts=settings.private_hosts,
+        )
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._stack.aclose()
+
+    async def create(
+        self, body: Body, *, before_first_byte: Callable[[], None], request_id: str | None = None
+    ) -> Accepted | Refused | NotSent | Unknown:
+        """Submit a video; see submit."""
+        return await self.submit(
+            "/videos", body, before_first_byte=before_first_byte, request_id=request_id
+        )
+
+    async def submit(
+        self,
+        path: str,
+        body: Body,
+        *,
+        before_first_byte: Callable[[], None],
+        request_id: str | None = None,
+    ) -> Accepted | Refused | NotSent | Unknown:
+        """Send a billable request at most once and return what is known afterwards.
+
+        `before_first_byte` is called when a connection is at hand, in the same step of the event
+        loop that hands over the first byte; what it raises comes through, and nothing is sent.
+        NotSent is certain: the caller may try again. The path is under base_url, quoted already.
+        """
+        settings = self._settings
+        try:
+            request = build_request(
+                settings,
+                "POST",
+                path,
+                seconds=settings.post_seconds,
+                request_id=request_id,
+                extensions={"before_first_byte": before_first_byte},
+                **encoded(body),
+            )
+        except (OSError, ValueError):
+            return NotSent("unreadable_body")
+        try:
+            response = await self._submits.handle_async_request(request)
+        except _NOT_SENT as error:
+            return NotSent(str(error))
+        except httpx.TransportError as error:
+            return Unknown(str(error), timed_out=isinstance(error, httpx.TimeoutException))
+        headers = dict(response.headers)
+        try:
+            reply = await _read(response)
+        except httpx.TransportError as error:
+            return Unknown(
+                str(error),
+                timed_out=isinstance(error, httpx.TimeoutException),
+                request_ids=request_ids(headers),
+            )
+        return judge_submit(
+            status=response.status_code, headers=headers, body=reply, rules=settings.rules
+        )
+
+    async def retrieve(
+        self, upstream_id: str, *, request_id: str | None = None
+    ) -> Found | Missing | Unclear:
+        """Ask for a video and return what is known; no failure of the network is raised."""
+        request = build_request(
+            self._settings,
+            "GET",
+            f"/videos/{quoted_id(upstream_id)}",
+            seconds=self._settings.retrieve_seconds,
+            request_id=request_id,
+        )
+        try:
+            response = await self._retrieves.handle_async_request(request)
+            body = await _read(response)
+        except httpx.TransportError as error:
+            return Unclear(str(error), request_ids=RequestIds())
+        return judge_retrieve(
+            status=response.status_code, headers=dict(response.headers), body=body
+        )
+
+    @asynccontextmanager
+    async def content(
+        self, upstream_id: str, variant: str, *, offset: int = 0, request_id: str | None = None
+    ) -> AsyncIterator[ContentStream]:
+        """Yield the bytes of one variant from the offset on; see open_content.
+
+        Raises:
+            ContentUnavailable: they cannot be had, or broke off.
+        """
+        query = "" if variant == "video" else f"?variant={quote(variant, safe='')}"
+        request = build_request(
+            self._settings,
+            "GET",
+            f"/videos/{quoted_id(upstream_id)}/content{query}",
+            seconds=self._settings.content_idle_seconds,
+            whole=False,
+            accept="*/*",
+            request_id=request_id,
+        )
+        async with open_content(request, routes=self._routes, offset=offset) as stream:
+            yield stream
+
+    async def check(self, models: Collection[str] = ()) -> CheckReport:
+        """Make one unbilled call and explain what it tells; models: those that are sold."""
+        settings = self._settings
+        request = build_request(settings, "GET", "/models", seconds=settings.retrieve_seconds)
+        try:
+            response = await self._retrieves.handle_async_request(request)
+            body = await _read(response)
+        except httpx.TransportError as error:
+            return explain_failure(str(error))
+        headers = dict(response.headers)
+        return explain_reply(status=response.status_code, headers=headers, body=body, models=models)
+
+
+async def _read(response: httpx.Response) -> bytes:
+    """Return the body, cut one byte after MAX_REPLY_BYTES; the connection is given back."""
+    body = bytearray()
+    try:
+        async for chunk in pieces(response):
+            body += chunk
+            if len(body) > MAX_REPLY_BYTES:
+                break
+    finally:
+        await response.aclose()
+    return bytes(body[: MAX_REPLY_BYTES + 1])

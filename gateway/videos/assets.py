@@ -1,0 +1,93 @@
+"""What is written down about a mirrored asset?
+
+Scripts only, fenced by claim numbers as polls are.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from gateway.db.script import Script, Sql
+
+_CLAIMED: Final = (
+    "SELECT assets.id, assets.video_id, assets.claim_number, assets.variant, videos.upstream,"
+    " videos.upstream_id, assets.expires_at, assets.attempts FROM assets"
+    " JOIN videos ON videos.id = assets.video_id WHERE assets.id IN "
+)
+
+
+@dataclass(frozen=True, slots=True)
+class AssetClaim:
+    """An asset that is ours to mirror until the lease ends.
+
+    Attributes:
+        asset_id: also its key in the store.
+        expires_at: when the upstream's copy goes.
+    """
+
+    asset_id: str
+    video_id: str
+    claim_number: int
+    variant: str
+    upstream: str
+    upstream_id: str
+    expires_at: int
+    attempts: int
+
+
+def claim_assets(*, limit: int, lease_ends_at: int, now: int) -> Script[list[AssetClaim]]:
+    """Take up to `limit` assets that are due, the nearest to its expiry first."""
+    rows = yield Sql(
+        "UPDATE assets SET due_at = $1, claim_number = claim_number + 1, attempts = attempts + 1"
+        " WHERE id IN (SELECT id FROM assets WHERE due_at <= $2"
+        " ORDER BY expires_at LIMIT $3 FOR UPDATE SKIP LOCKED) RETURNING id",
+        (lease_ends_at, now, limit),
+    )
+    if not rows:
+        return []
+    marks = ", ".join(f"${number}" for number in range(1, len(rows) + 1))
+    claimed = yield Sql(
+        f"{_CLAIMED}({marks}) ORDER BY assets.expires_at, assets.id",
+        tuple(row["id"] for row in rows),
+    )
+    return [AssetClaim(*row) for row in claimed]
+
+
+def renew(claim: AssetClaim, *, lease_ends_at: int) -> Script[bool]:
+    """Keep a claim for longer; tell whether it was still ours."""
+    rows = yield Sql(
+        "UPDATE assets SET due_at = $3 WHERE id = $1 AND claim_number = $2 RETURNING id",
+        (claim.asset_id, claim.claim_number, lease_ends_at),
+    )
+    return bool(rows)
+
+
+def write_mirrored(
+    claim: AssetClaim, *, content_type: str, size_bytes: int, sha256: str, now: int
+) -> Script[bool]:
+    """Write down that the store has the asset; tell whether the claim was still ours."""
+    rows = yield Sql(
+        "UPDATE assets SET content_type = $3, size_bytes = $4, sha256 = $5, mirrored_at = $6,"
+        " due_at = NULL, failure = NULL WHERE id = $1 AND claim_number = $2 RETURNING id",
+        (claim.asset_id, claim.claim_number, content_type, size_bytes, sha256, now),
+    )
+    return bool(rows)
+
+
+def write_failure(claim: AssetClaim, *, failure: str, due_at: int) -> Script[bool]:
+    """Write down why an asset is not mirrored yet, and when it is tried again."""
+    rows = yield Sql(
+        "UPDATE assets SET failure = $3, due_at = $4"
+        " WHERE id = $1 AND claim_number = $2 RETURNING id",
+        (claim.asset_id, claim.claim_number, failure, due_at),
+    )
+    return bool(rows)
+
+
+def write_gone(claim: AssetClaim, *, failure: str, now: int) -> Script[bool]:
+    """Write down that the upstream's copy expired before it was mirrored."""
+    rows = yield Sql(
+        "UPDATE assets SET failure = $3, gone_at = $4, due_at = NULL"
+        " WHERE id = $1 AND claim_number = $2 RETURNING id",
+        (claim.asset_id, claim.claim_number, failure, now),
+    )
+    return bool(rows)

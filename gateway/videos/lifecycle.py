@@ -1,0 +1,119 @@
+"""What does an answer about a video mean, for its status and for the money? Pure.
+
+A video goes queued -> in_progress -> completed | failed. Relays say it in their own words; every
+known word is in the table below, and a word that is not there moves nothing. Only a completed or a
+failed video ends its hold:
+
+| status      | money                                             | then                         |
+|---|---|---|
+| queued      | stays held                                        | polled again                 |
+| in_progress | stays held                                        | polled again                 |
+| completed   | settled: actual seconds x the rate of the hold    | content is mirrored          |
+| failed      | released                                          | nothing                      |
+| anything else | stays held                                      | polled again                 |
+
+The actual seconds are the object's `seconds`; where that is missing or unreadable, the held amount
+is settled. More than was held is settled too, and reported: the upstream bills it. An extension is
+settled as held, because the object's seconds are the stitched total and not what was bought.
+"""
+
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from typing import Any, Final
+
+from gateway.billing.money import charge
+
+QUEUED: Final = "queued"
+IN_PROGRESS: Final = "in_progress"
+COMPLETED: Final = "completed"
+FAILED: Final = "failed"
+
+EXTENSION: Final = "extension"
+
+_DIALECTS: Final = {
+    QUEUED: ("queued", "submitted", "pending", "not_start", "not_started", "created", "waiting"),
+    IN_PROGRESS: ("in_progress", "processing", "running", "generating", "started"),
+    COMPLETED: ("completed", "complete", "success", "succeeded", "done", "finished"),
+    FAILED: ("failed", "failure", "error", "cancelled", "canceled"),
+}
+_STATUSES: Final = {word: status for status, words in _DIALECTS.items() for word in words}
+# A clip longer than an hour is a misread number, not a duration.
+_MAX_CLIP_SECONDS: Final = 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a hold says about its price."""
+
+    operation: str
+    unit: str
+    rate_micros: int
+    amount_micros: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """Not over: the hold stays."""
+
+    status: str
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """Over, and billed. `amount_micros` above the hold is an alarm, but it is what was billed."""
+
+    amount_micros: int
+    above_hold: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Over, and not billed."""
+
+    reason: str
+
+
+def normalise(status: str) -> str | None:
+    """Return OpenAI's status for a relay's word, or None for a word nobody knows."""
+    return _STATUSES.get(status.strip().lower().replace("-", "_").replace(" ", "_"))
+
+
+def judge(video: dict[str, Any], terms: Terms) -> Pending | Completed | Failed | None:
+    """Return what an upstream's video object says; None where its status is unknown."""
+    word = video.get("status")
+    status = normalise(word) if isinstance(word, str) else None
+    match status:
+        case None:
+            return None
+        case "completed":
+            amount = _actual_micros(video, terms)
+            return Completed(amount_micros=amount, above_hold=amount > terms.amount_micros)
+        case "failed":
+            return Failed(reason=failure_code(video))
+    return Pending(status=status)
+
+
+def failure_code(video: dict[str, Any]) -> str:
+    """Return the upstream's code for a failure, or `unspecified`."""
+    error = video.get("error")
+    code = error.get("code") if isinstance(error, dict) else None
+    return code if isinstance(code, str) and code else "unspecified"
+
+
+def _actual_micros(video: dict[str, Any], terms: Terms) -> int:
+    if terms.unit != "second" or terms.operation == EXTENSION:
+        return terms.amount_micros
+    seconds = _clip_seconds(video.get("seconds"))
+    if seconds is None:
+        return terms.amount_micros
+    return charge(rate_micros=terms.rate_micros, units=seconds)
+
+
+def _clip_seconds(value: object) -> Decimal | None:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return None
+    try:
+        seconds = Decimal(str(value))
+    except InvalidOperation:
+        return None
+    return seconds if seconds.is_finite() and 0 < seconds <= _MAX_CLIP_SECONDS else None

@@ -1,0 +1,196 @@
+"""How is every video followed to its end?
+
+One turn: claim what is due, ask the upstream about each, judge the answer by the lifecycle table,
+write status and money in one transaction. It may die at any line: the lease ends, and whoever runs
+next asks again. Clients are served from the record, so their number costs the upstream nothing.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+import structlog
+
+from gateway.clock import Clock
+from gateway.db.database import Database
+from gateway.upstream.client import Upstream
+from gateway.upstream.envelopes import RequestIds
+from gateway.upstream.replies import Found, Missing, Unclear
+from gateway.videos.lifecycle import Completed, Failed, Pending, judge
+from gateway.videos.polls import (
+    Claim,
+    Ended,
+    claim_due,
+    write_completed,
+    write_failed,
+    write_nothing,
+    write_orphan,
+    write_pending,
+)
+from gateway.videos.turns import Loop, work_off
+
+STEPS: Final = ("poll.claimed", "poll.answered", "poll.recorded")
+# How often the database is asked for due videos; due_at has whole seconds.
+TURN_SECONDS: Final = 0.25
+# Longer than a poll may take, so that a lease ends only when its poller is gone.
+LEASE_MARGIN_SECONDS: Final = 30
+ORPHAN_INTERVAL_SECONDS: Final = 3600
+# An upstream that has lost a video says so every time; one that was restarted, for a while.
+MISSING_POLLS_LIMIT: Final = 10
+_JITTER: Final = 0.2
+
+_log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Polling:
+    """What the poller works with.
+
+    Attributes:
+        interval_seconds: between two polls of one video, give or take a tenth.
+        concurrency: polls under way at once.
+        patience_seconds: after which a video without an end becomes an orphan.
+        retention_seconds: how long each upstream keeps content, where its object does not say.
+        on_completed: called once a completed video is recorded, so that the mirror starts.
+        on_step: told the name of each of STEPS as it is reached.
+    """
+
+    database: Database
+    upstreams: Mapping[str, Upstream]
+    clock: Clock
+    interval_seconds: int
+    concurrency: int
+    patience_seconds: int
+    retention_seconds: Mapping[str, int]
+    on_completed: Callable[[], None]
+    on_step: Callable[[str], None]
+
+
+async def poll_forever(polling: Polling) -> None:
+    """Follow videos until cancelled."""
+    await work_off(
+        Loop(
+            name="poll",
+            concurrency=polling.concurrency,
+            idle_seconds=TURN_SECONDS,
+            wake=asyncio.Event(),
+            claim=partial(_claim, polling),
+            turn=partial(poll, polling),
+        )
+    )
+
+
+async def _claim(polling: Polling, limit: int) -> list[Claim]:
+    now = polling.clock.now()
+    longest = max(
+        (upstream.settings.retrieve_seconds for upstream in polling.upstreams.values()), default=0
+    )
+    lease_ends_at = now + int(longest) + LEASE_MARGIN_SECONDS
+    return await polling.database.run(
+        partial(claim_due, limit=limit, lease_ends_at=lease_ends_at, now=now)
+    )
+
+
+async def poll(polling: Polling, claim: Claim) -> None:
+    """Ask once about one claimed video, and write down what the answer means."""
+    polling.on_step("poll.claimed")
+    upstream = polling.upstreams.get(claim.upstream)
+    if upstream is None:
+        # Taken out of the settings: nobody can be asked until it is back.
+        reply: Found | Missing | Unclear = Unclear("no_such_upstream", request_ids=RequestIds())
+    else:
+        reply = await upstream.retrieve(claim.upstream_id)
+    polling.on_step("poll.answered")
+    log = _log.bind(video_id=claim.video_id, upstream_id=claim.upstream_id)
+    match reply:
+        case Found():
+            await _found(polling, claim, reply, log=log)
+        case Missing():
+            await _said_nothing(polling, claim, "missing", missing=True, log=log)
+        case Unclear(reason=reason):
+            await _said_nothing(polling, claim, reason, missing=False, log=log)
+    polling.on_step("poll.recorded")
+
+
+async def _found(
+    polling: Polling, claim: Claim, reply: Found, *, log: structlog.typing.FilteringBoundLogger
+) -> None:
+    now = polling.clock.now()
+    match judge(reply.object, claim.terms):
+        case None:
+            await _said_nothing(polling, claim, "unknown_status", missing=False, log=log)
+        case Pending() as pending if now - claim.recorded_at > polling.patience_seconds:
+            log.debug("poll_pending", status=pending.status)
+            await _said_nothing(polling, claim, "never_ended", missing=False, log=log)
+        case Pending() as pending:
+            due_at = _next_poll(polling, claim, now=now)
+            script = partial(write_pending, claim, pending, reply.object, due_at=due_at, now=now)
+            if not await polling.database.run(script):
+                log.warning("poll_lease_lost")
+        case Completed() as completed:
+            ended = await polling.database.run(
+                partial(
+                    write_completed,
+                    claim,
+                    completed,
+                    reply.object,
+                    asset_id=polling.clock.new_id("asset"),
+                    retention_seconds=polling.retention_seconds.get(claim.upstream, 0),
+                    now=now,
+                )
+            )
+            polling.on_completed()
+            _report_end(log, ended, "video_completed", settled_micros=completed.amount_micros)
+            if completed.above_hold:
+                log.error(
+                    "settled_above_hold",
+                    held_micros=claim.terms.amount_micros,
+                    settled_micros=completed.amount_micros,
+                )
+        case Failed() as failed:
+            ended = await polling.database.run(
+                partial(write_failed, claim, failed, reply.object, now=now)
+            )
+            _report_end(log, ended, "video_failed", reason=failed.reason)
+
+
+async def _said_nothing(
+    polling: Polling,
+    claim: Claim,
+    reason: str,
+    *,
+    missing: bool,
+    log: structlog.typing.FilteringBoundLogger,
+) -> None:
+    now = polling.clock.now()
+    lost = missing and claim.missing_polls + 1 >= MISSING_POLLS_LIMIT
+    if not claim.orphaned and (lost or now - claim.recorded_at > polling.patience_seconds):
+        due_at = now + ORPHAN_INTERVAL_SECONDS
+        script = partial(write_orphan, claim, reason=reason, due_at=due_at, now=now)
+        log.error("video_orphaned", reason=reason)
+    else:
+        due_at = _next_poll(polling, claim, now=now)
+        script = partial(write_nothing, claim, missing=missing, due_at=due_at, now=now)
+        log.warning("poll_said_nothing", reason=reason)
+    if not await polling.database.run(script):
+        log.warning("poll_lease_lost")
+
+
+def _report_end(
+    log: structlog.typing.FilteringBoundLogger, ended: Ended, event: str, **facts: object
+) -> None:
+    if not ended.written:
+        log.warning("poll_lease_lost")
+    elif ended.correction_micros:
+        log.error("ended_hold_corrected", correction_micros=ended.correction_micros, **facts)
+    else:
+        log.info(event, **facts)
+
+
+def _next_poll(polling: Polling, claim: Claim, *, now: int) -> int:
+    if claim.orphaned:
+        return now + ORPHAN_INTERVAL_SECONDS
+    spread = 1 + _JITTER * (polling.clock.chance() - 0.5)
+    return now + max(1, round(polling.interval_seconds * spread))

@@ -1,0 +1,223 @@
+"""What is written down about a poll?
+
+Scripts only. A claim takes due videos for the length of a lease and increments their claim number;
+every write says which claim it belongs to, so that a poller that was stopped past its lease
+changes nothing. Status and money change in one transaction.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from gateway.billing import ledger
+from gateway.db.script import Row, Script, Sql
+from gateway.videos.lifecycle import COMPLETED, FAILED, Completed, Failed, Pending, Terms
+from gateway.videos.objects import Facts, outcome_unknown, visible
+
+_CLAIMED: Final = (
+    "SELECT videos.id, videos.claim_number, videos.upstream, videos.upstream_id, videos.status,"
+    " videos.fields, videos.object, videos.created_at, videos.recorded_at, videos.completed_at,"
+    " videos.missing_polls, videos.orphaned_at, videos.hold_id, holds.operation, holds.unit,"
+    " holds.rate_micros, holds.amount_micros FROM videos"
+    " JOIN holds ON holds.id = videos.hold_id WHERE videos.id IN "
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A video that is ours to poll until the lease ends."""
+
+    video_id: str
+    claim_number: int
+    upstream: str
+    upstream_id: str
+    status: str
+    shown: Mapping[str, Any]
+    facts: Facts
+    recorded_at: int
+    missing_polls: int
+    orphaned: bool
+    hold_id: str
+    terms: Terms
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What the end of a video changed.
+
+    Attributes:
+        written: False where the claim had been lost: nothing changed.
+        correction_micros: what had to be adjusted because the hold had been ended before.
+    """
+
+    written: bool
+    correction_micros: int = 0
+
+
+def claim_due(*, limit: int, lease_ends_at: int, now: int) -> Script[list[Claim]]:
+    """Take up to `limit` videos whose poll is due, the longest due first."""
+    rows = yield Sql(
+        "UPDATE videos SET due_at = $1, claim_number = claim_number + 1 WHERE id IN"
+        " (SELECT id FROM videos WHERE due_at <= $2 AND upstream_id IS NOT NULL"
+        " ORDER BY due_at LIMIT $3 FOR UPDATE SKIP LOCKED) RETURNING id",
+        (lease_ends_at, now, limit),
+    )
+    if not rows:
+        return []
+    marks = ", ".join(f"${number}" for number in range(1, len(rows) + 1))
+    claimed = yield Sql(f"{_CLAIMED}({marks})", tuple(row["id"] for row in rows))
+    return [_claim(row) for row in claimed]
+
+
+def write_pending(
+    claim: Claim, pending: Pending, video: Mapping[str, Any], *, due_at: int, now: int
+) -> Script[bool]:
+    """Write down that a video is not over yet; tell whether the claim still held."""
+    shown = visible(video, claim.facts)
+    rows = yield Sql(
+        "UPDATE videos SET status = $3, object = $4, polled_at = $5, due_at = $6,"
+        " missing_polls = 0, orphaned_at = NULL, orphan_reason = NULL"
+        " WHERE id = $1 AND claim_number = $2 RETURNING id",
+        (claim.video_id, claim.claim_number, pending.status, _json(shown), now, due_at),
+    )
+    return bool(rows)
+
+
+def write_nothing(claim: Claim, *, missing: bool, due_at: int, now: int) -> Script[bool]:
+    """Write down that an answer said nothing about the video: only the next poll moves."""
+    rows = yield Sql(
+        "UPDATE videos SET polled_at = $3, due_at = $4,"
+        " missing_polls = CASE WHEN $5 = 1 THEN missing_polls + 1 ELSE missing_polls END"
+        " WHERE id = $1 AND claim_number = $2 RETURNING id",
+        (claim.video_id, claim.claim_number, now, due_at, int(missing)),
+    )
+    return bool(rows)
+
+
+def write_orphan(claim: Claim, *, reason: str, due_at: int, now: int) -> Script[bool]:
+    """Make an orphan of a video that the upstream no longer tells about. The hold stays."""
+    rows = yield Sql(
+        "UPDATE videos SET status = $3, object = $4, orphaned_at = $5, orphan_reason = $6,"
+        " polled_at = $5, due_at = $7 WHERE id = $1 AND claim_number = $2 RETURNING id",
+        (
+            claim.video_id,
+            claim.claim_number,
+            FAILED,
+            _json(outcome_unknown(claim.shown)),
+            now,
+            reason,
+            due_at,
+        ),
+    )
+    return bool(rows)
+
+
+def write_completed(
+    claim: Claim,
+    completed: Completed,
+    video: Mapping[str, Any],
+    *,
+    asset_id: str,
+    retention_seconds: int,
+    now: int,
+) -> Script[Ended]:
+    """Settle a completed video and hand its content to the mirror."""
+    completed_at = claim.facts.completed_at or now
+    facts = Facts(
+        upstream_id=claim.facts.upstream_id,
+        created_at=claim.facts.created_at,
+        completed_at=completed_at,
+        fields=claim.facts.fields,
+    )
+    expires_at = _expires_at(video, completed_at + retention_seconds)
+    rows = yield Sql(
+        "UPDATE videos SET status = $3, object = $4, polled_at = $5, completed_at = $6,"
+        " expires_at = $7, due_at = NULL, missing_polls = 0, orphaned_at = NULL,"
+        " orphan_reason = NULL WHERE id = $1 AND claim_number = $2 RETURNING id",
+        (
+            claim.video_id,
+            claim.claim_number,
+            COMPLETED,
+            _json(visible(video, facts)),
+            now,
+            completed_at,
+            expires_at,
+        ),
+    )
+    if not rows:
+        return Ended(written=False)
+    yield Sql(
+        "INSERT INTO assets (id, video_id, variant, created_at, expires_at, attempts, due_at,"
+        " claim_number) VALUES ($1, $2, 'video', $3, $4, 0, $3, 0) ON CONFLICT DO NOTHING",
+        (asset_id, claim.video_id, now, expires_at),
+    )
+    amount = completed.amount_micros
+    if (yield from ledger.settle(claim.hold_id, amount_micros=amount, reason="completed", now=now)):
+        return Ended(written=True)
+    return (yield from _correct(claim, amount_micros=amount, now=now))
+
+
+def write_failed(
+    claim: Claim, failed: Failed, video: Mapping[str, Any], *, now: int
+) -> Script[Ended]:
+    """Release the hold of a failed video."""
+    rows = yield Sql(
+        "UPDATE videos SET status = $3, object = $4, polled_at = $5, failed_at = $5,"
+        " due_at = NULL, missing_polls = 0, orphaned_at = NULL, orphan_reason = NULL"
+        " WHERE id = $1 AND claim_number = $2 RETURNING id",
+        (claim.video_id, claim.claim_number, FAILED, _json(visible(video, claim.facts)), now),
+    )
+    if not rows:
+        return Ended(written=False)
+    if (yield from ledger.release(claim.hold_id, reason=failed.reason, now=now)):
+        return Ended(written=True)
+    return (yield from _correct(claim, amount_micros=0, now=now))
+
+
+def _correct(claim: Claim, *, amount_micros: int, now: int) -> Script[Ended]:
+    # The hold had ended already: released before a late answer came, or settled by a person.
+    change = yield from ledger.correct(
+        claim.hold_id,
+        entry_id=f"{claim.hold_id}/final",
+        amount_micros=amount_micros,
+        reason="ended_before",
+        now=now,
+    )
+    return Ended(written=True, correction_micros=change)
+
+
+def _expires_at(video: Mapping[str, Any], otherwise: int) -> int:
+    value = video.get("expires_at")
+    return value if isinstance(value, int) and not isinstance(value, bool) else otherwise
+
+
+def _json(value: Mapping[str, Any]) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _claim(row: Row) -> Claim:
+    return Claim(
+        video_id=row["id"],
+        claim_number=row["claim_number"],
+        upstream=row["upstream"],
+        upstream_id=row["upstream_id"],
+        status=row["status"],
+        shown=json.loads(row["object"]),
+        facts=Facts(
+            upstream_id=row["upstream_id"],
+            created_at=row["created_at"],
+            completed_at=row["completed_at"],
+            fields=json.loads(row["fields"]),
+        ),
+        recorded_at=row["recorded_at"],
+        missing_polls=row["missing_polls"],
+        orphaned=row["orphaned_at"] is not None,
+        hold_id=row["hold_id"],
+        terms=Terms(
+            operation=row["operation"],
+            unit=row["unit"],
+            rate_micros=row["rate_micros"],
+            amount_micros=row["amount_micros"],
+        ),
+    )

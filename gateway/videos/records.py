@@ -1,0 +1,234 @@
+"""What is written down about a submit, and what is read of a video?
+
+Scripts only (gateway/db/script.py). A row is written before anything is forwarded; its outcome is
+written once:
+
+    open_submit ──> record_accepted     the upstream gave an id: polled from now on
+                ├─> record_refused      it said no, or nothing was sent: the hold is released
+                └─> record_orphan       nobody knows: the hold stays until evidence settles it
+
+An answer that comes late is evidence like any other, so `record_accepted` and `record_refused` take
+effect on an orphan too; they are not fenced by a claim.
+"""
+
+import json
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+from gateway.billing import ledger
+from gateway.billing.budgets import Standing
+from gateway.billing.keys import usable
+from gateway.billing.ledger import Hold
+from gateway.db.script import Row, Script, Sql
+from gateway.errors import InvalidApiKey
+from gateway.upstream.envelopes import RequestIds
+from gateway.upstream.replies import Accepted
+from gateway.videos.lifecycle import QUEUED
+from gateway.videos.objects import Facts, visible
+
+WRONG_KEY: Final = (
+    "Incorrect API key provided. Use a virtual key of this gateway, made by whoever runs it."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Submit:
+    """A submit about to begin: the row that is written before anything leaves."""
+
+    video_id: str
+    hold: Hold
+    upstream: str
+    fields: dict[str, str]
+    lease_ends_at: int
+
+
+class Recorded(Enum):
+    """What recording an accepted submit found."""
+
+    FOLLOWED = "followed"
+    DUPLICATE = "duplicate"
+    AFTER_RELEASE = "after_release"
+
+
+def open_submit(submit: Submit, *, now: int) -> Script[tuple[Standing, ...]]:
+    """Take the hold and write the video's row; return the limited balances as they then stand.
+
+    Raises:
+        InvalidApiKey: the key was revoked, or its project archived, since it was looked up.
+        budgets.Refusal: a budget is too small.
+    """
+    account = submit.hold.account
+    if not (yield from usable(key_id=account.key_id)):
+        raise InvalidApiKey(WRONG_KEY)
+    standings = yield from ledger.hold(submit.hold, now=now)
+    yield Sql(
+        "INSERT INTO videos (id, hold_id, project_id, key_id, upstream, fields, status,"
+        " created_at, submit_lease_ends_at, missing_polls, due_at, claim_number)"
+        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 0, $9, 0) ON CONFLICT DO NOTHING",
+        (
+            submit.video_id,
+            submit.hold.id,
+            account.project_id,
+            account.key_id,
+            submit.upstream,
+            json.dumps(submit.fields, ensure_ascii=False),
+            QUEUED,
+            now,
+            submit.lease_ends_at,
+        ),
+    )
+    return standings
+
+
+def record_accepted(
+    video_id: str, accepted: Accepted, *, first_poll_at: int, now: int
+) -> Script[Recorded]:
+    """Write down the upstream's id, whenever it comes; the video is polled from then on.
+
+    An id that another video owns makes this one an orphan and leaves the first owner untouched; a
+    second id for a video that has one is reported as DUPLICATE and changes nothing.
+    An id that comes after a release charges the price again by an `adjust`.
+    """
+    ((upstream, fields, created_at, hold_id),) = yield Sql(
+        "SELECT upstream, fields, created_at, hold_id FROM videos WHERE id = $1", (video_id,)
+    )
+    owned = yield from _own(upstream, accepted.upstream_id, video_id)
+    if not owned:
+        yield from record_orphan(
+            video_id,
+            reason="duplicate_upstream_id",
+            request_ids=accepted.request_ids,
+            now=now,
+        )
+        return Recorded.DUPLICATE
+    facts = Facts(
+        upstream_id=accepted.upstream_id,
+        created_at=created_at,
+        completed_at=None,
+        fields=json.loads(fields),
+    )
+    written = yield Sql(
+        "UPDATE videos SET upstream_id = $2, object = $3, recorded_at = $4, due_at = $5,"
+        " provider_request_id = $6, relay_request_id = $7, claim_number = claim_number + 1,"
+        " orphaned_at = NULL, orphan_reason = NULL, refused_at = NULL"
+        " WHERE id = $1 AND (upstream_id IS NULL OR upstream_id = $2) RETURNING id",
+        (
+            video_id,
+            accepted.upstream_id,
+            json.dumps(visible(accepted.object, facts), ensure_ascii=False),
+            now,
+            first_poll_at,
+            accepted.request_ids.provider,
+            accepted.request_ids.relay,
+        ),
+    )
+    if not written:
+        return Recorded.DUPLICATE
+    ((state, amount_micros),) = yield Sql(
+        "SELECT state, amount_micros FROM holds WHERE id = $1", (hold_id,)
+    )
+    if state != "released":
+        return Recorded.FOLLOWED
+    yield from ledger.correct(
+        hold_id, entry_id=f"{hold_id}/late", amount_micros=amount_micros, reason="late", now=now
+    )
+    return Recorded.AFTER_RELEASE
+
+
+def record_refused(video_id: str, *, reason: str, now: int) -> Script[bool]:
+    """Release the hold because nothing was bought; tell whether this was its end."""
+    rows = yield Sql(
+        "UPDATE videos SET refused_at = $2, due_at = NULL, claim_number = claim_number + 1,"
+        " orphaned_at = NULL, orphan_reason = NULL"
+        " WHERE id = $1 AND upstream_id IS NULL AND refused_at IS NULL RETURNING hold_id",
+        (video_id, now),
+    )
+    if not rows:
+        return False
+    return (yield from ledger.release(str(rows[0]["hold_id"]), reason=reason, now=now))
+
+
+def record_orphan(video_id: str, *, reason: str, request_ids: RequestIds, now: int) -> Script[bool]:
+    """Keep the hold because nobody knows; tell whether the video became an orphan now."""
+    rows = yield Sql(
+        "UPDATE videos SET orphaned_at = $2, orphan_reason = $3, due_at = NULL,"
+        " claim_number = claim_number + 1, provider_request_id = $4, relay_request_id = $5"
+        " WHERE id = $1 AND upstream_id IS NULL AND refused_at IS NULL"
+        " AND (orphaned_at IS NULL OR orphan_reason = 'lease_lapsed')"
+        " AND hold_id IN (SELECT id FROM holds WHERE state = 'held') RETURNING id",
+        (video_id, now, reason, request_ids.provider, request_ids.relay),
+    )
+    return bool(rows)
+
+
+def orphan_lapsed(*, now: int) -> Script[list[str]]:
+    """Make an orphan of every submit whose lease has lapsed without an outcome; return them."""
+    rows = yield Sql(
+        "UPDATE videos SET orphaned_at = $1, orphan_reason = 'lease_lapsed', due_at = NULL,"
+        " claim_number = claim_number + 1"
+        " WHERE due_at <= $1 AND upstream_id IS NULL AND refused_at IS NULL"
+        " AND orphaned_at IS NULL RETURNING id",
+        (now,),
+    )
+    return [str(row["id"]) for row in rows]
+
+
+def find_video(*, upstream_id: str, project_id: str) -> Script[Row | None]:
+    """Return what a retrieve needs of a video of a project, or None: also for another project's.
+
+    Columns: id, status, object, amount_micros, orphaned_at.
+    """
+    rows = yield Sql(
+        "SELECT videos.id, videos.status, videos.object, videos.orphaned_at,"
+        " holds.amount_micros FROM videos JOIN holds ON holds.id = videos.hold_id"
+        " WHERE videos.upstream_id = $1 AND videos.project_id = $2 AND videos.deleted_at IS NULL"
+        " ORDER BY videos.created_at, videos.id LIMIT 1",
+        (upstream_id, project_id),
+    )
+    return rows[0] if rows else None
+
+
+def find_content(*, upstream_id: str, project_id: str, variant: str) -> Script[Row | None]:
+    """Return what serving one variant needs, or None where the project has no such video.
+
+    Columns: status, asset_id, content_type, size_bytes, sha256, mirrored_at, gone_at, expires_at;
+    all but the first are None where there is no asset.
+    """
+    rows = yield Sql(
+        "SELECT videos.status, assets.id AS asset_id, assets.content_type, assets.size_bytes,"
+        " assets.sha256, assets.mirrored_at, assets.gone_at, assets.expires_at FROM videos"
+        " LEFT JOIN assets ON assets.video_id = videos.id AND assets.variant = $3"
+        " WHERE videos.upstream_id = $1 AND videos.project_id = $2 AND videos.deleted_at IS NULL"
+        " ORDER BY videos.created_at, videos.id LIMIT 1",
+        (upstream_id, project_id, variant),
+    )
+    return rows[0] if rows else None
+
+
+def list_videos(*, limit: int) -> Script[list[Row]]:
+    """Return the newest videos of all projects, as an operator sees them."""
+    rows = yield Sql(
+        "SELECT videos.id, videos.upstream_id, projects.name AS project, videos.key_id,"
+        " holds.model, holds.size, holds.clip_seconds, videos.status, holds.state AS hold_state,"
+        " holds.amount_micros, holds.settled_micros, videos.created_at, videos.orphaned_at,"
+        " videos.refused_at, assets.mirrored_at FROM videos"
+        " JOIN holds ON holds.id = videos.hold_id JOIN projects ON projects.id = videos.project_id"
+        " LEFT JOIN assets ON assets.video_id = videos.id AND assets.variant = 'video'"
+        " ORDER BY videos.created_at DESC, videos.id DESC LIMIT $1",
+        (limit,),
+    )
+    return list(rows)
+
+
+def _own(upstream: str, upstream_id: str, video_id: str) -> Script[bool]:
+    yield Sql(
+        "INSERT INTO upstream_ids (upstream, upstream_id, video_id) VALUES ($1, $2, $3)"
+        " ON CONFLICT DO NOTHING",
+        (upstream, upstream_id, video_id),
+    )
+    ((owner,),) = yield Sql(
+        "SELECT video_id FROM upstream_ids WHERE upstream = $1 AND upstream_id = $2",
+        (upstream, upstream_id),
+    )
+    return str(owner) == video_id

@@ -1,0 +1,51 @@
+"""How does work go on when the one who asked for it has left?"""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class Work:
+    """Work that is finished whatever becomes of its caller; the process drains it before it ends.
+
+    It lives in one TaskGroup: what is started here is never lost, and never outlives the process's
+    own orderly end.
+    """
+
+    def __init__(self, group: asyncio.TaskGroup) -> None:
+        self._group = group
+        self._under_way: set[asyncio.Future[Any]] = set()
+
+    def start(self, work: Coroutine[Any, Any, T]) -> "asyncio.Future[T]":
+        """Begin work; the future has its result or its exception. Cancelling it stops nothing."""
+        outcome: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._under_way.add(outcome)
+        outcome.add_done_callback(_seen)
+        self._group.create_task(self._finish(work, outcome))
+        return outcome
+
+    async def drain(self, *, seconds: float) -> int:
+        """Wait until nothing is under way, at most so long; return how much still is."""
+        if self._under_way:
+            await asyncio.wait(self._under_way, timeout=seconds)
+        return len(self._under_way)
+
+    async def _finish(self, work: Coroutine[Any, Any, T], outcome: "asyncio.Future[T]") -> None:
+        try:
+            result = await work
+        except Exception as error:  # noqa: BLE001 - it is the caller's, and must not end the group
+            if not outcome.done():
+                outcome.set_exception(error)
+        else:
+            if not outcome.done():
+                outcome.set_result(result)
+        finally:
+            self._under_way.discard(outcome)
+
+
+def _seen(outcome: "asyncio.Future[Any]") -> None:
+    # A caller that has left never looks at the exception; asyncio would log it as forgotten.
+    if not outcome.cancelled():
+        outcome.exception()
