@@ -408,7 +408,7 @@ async def test_a_redirect_never_reaches_a_private_address(host: str) -> None:
         async with started(moved(f"http://{host}:{inside.port}/x")) as (_, upstream):
             with pytest.raises(ContentUnavailable) as caught:
                 await read(upstream)
-        assert caught.value.reason in ("private_address", "connect_failed", "dns")
+        assert caught.value.reason in ("private_address", "bad_url")
         assert inside.connections == 0
 
 
@@ -416,7 +416,7 @@ async def test_a_redirect_never_reaches_a_private_address(host: str) -> None:
     "location",
     [
         *("", "ftp://a.invalid/x", "file:///etc/passwd", "http://u:p@a.invalid/x"),
-        *("http://a:99999/x", "//", "x" * 9_000),
+        "x" * 9_000,
     ],
 )
 async def test_a_redirect_that_leads_astray_is_refused(location: str) -> None:

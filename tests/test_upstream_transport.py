@@ -455,7 +455,8 @@ async def test_an_answer_that_comes_before_the_body_is_sent_ends_the_exchange() 
         assert server.connections == 2
 
 
-async def test_an_address_that_is_no_url_sent_nothing() -> None:
+@pytest.mark.parametrize("url", ["ftp://127.0.0.1/", "http://a.invalid:99999/", "http:///x"])
+async def test_an_address_that_is_no_url_sent_nothing(url: str) -> None:
     async with AiohttpTransport(max_connections=1) as transport:
         with pytest.raises(httpx.UnsupportedProtocol, match="bad_url"):
-            await ask(transport, "ftp://127.0.0.1/")
+            await ask(transport, url)

@@ -159,7 +159,7 @@ def open_balances(names: tuple[BalanceName, ...]) -> Script[None]:
     """Make sure that balances exist, with the limit that their budget has."""
     ids = tuple(name.id for name in names)
     marks = ", ".join(f"${number}" for number in range(1, len(ids) + 1))
-    found = yield Sql(f"SELECT id FROM balances WHERE id IN ({marks})", ids)  # noqa: S608 - marks
+    found = yield Sql(f"SELECT id FROM balances WHERE id IN ({marks})", ids)
     if len(found) == len(ids):
         return
     there = {row["id"] for row in found}

@@ -14,10 +14,15 @@ in its middle; and a test can play the database by sending rows.
 A script may be run again whole (a serialization failure, a connection lost at COMMIT), so it has
 no effects but its yields, is idempotent by the row ids passed in, and never catches a database
 error: uniqueness is `ON CONFLICT DO NOTHING RETURNING`.
+
+The one phrase that not every database understands is SKIP_LOCKED, in claims: where one writer runs
+at a time there is nothing to skip, and SQLite's driver leaves it out.
 """
 
 from collections.abc import Generator, Iterator, Sequence
-from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias, TypeVar
+
+SKIP_LOCKED: Final = " FOR UPDATE SKIP LOCKED"
 
 Value: TypeAlias = str | int | None
 

@@ -27,7 +27,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 
 import aiosqlite
 
-from gateway.db.script import Script
+from gateway.db.script import SKIP_LOCKED, Script
 from gateway.errors import DatabaseUnavailable
 
 T = TypeVar("T")
@@ -195,7 +195,9 @@ def drive(connection: sqlite3.Connection, script: Script[T]) -> T:
     try:
         text, args = next(script)
         while True:
-            rows = connection.execute(text, dict(zip(_KEYS, args, strict=False))).fetchall()
+            rows = connection.execute(
+                text.replace(SKIP_LOCKED, ""), dict(zip(_KEYS, args, strict=False))
+            ).fetchall()
             text, args = script.send(rows)
     except StopIteration as done:
         return cast("T", done.value)

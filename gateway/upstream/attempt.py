@@ -224,4 +224,4 @@ def _connect_word(error: BaseException) -> str:
         if isinstance(error.os_error, PrivateAddress):
             return "private_address"
         return "connect_refused" if error.errno == errno.ECONNREFUSED else "connect_failed"
-    return "connection_lost"
+    return "bad_url" if isinstance(error, aiohttp.InvalidURL) else "connection_lost"

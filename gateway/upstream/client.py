@@ -51,14 +51,18 @@ _NOT_SENT: Final = (
 
 
 class Upstream:
-    """The upstream, asked over connections that are open while the context is."""
+    """The upstream, asked over connections that are open while the context is.
+
+    Attributes:
+        settings: how it is reached and judged.
+    """
 
     def __init__(self, settings: UpstreamSettings) -> None:
-        self._settings = settings
+        self.settings = settings
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        settings = self._settings
+        settings = self.settings
         context = tls_context()
 
         async def pool(**kwargs: Any) -> AiohttpTransport:
@@ -109,7 +113,7 @@ class Upstream:
         loop that hands over the first byte; what it raises comes through, and nothing is sent.
         NotSent is certain: the caller may try again. The path is under base_url, quoted already.
         """
-        settings = self._settings
+        settings = self.settings
         try:
             request = build_request(
                 settings,
@@ -146,10 +150,10 @@ class Upstream:
     ) -> Found | Missing | Unclear:
         """Ask for a video and return what is known; no failure of the network is raised."""
         request = build_request(
-            self._settings,
+            self.settings,
             "GET",
             f"/videos/{quoted_id(upstream_id)}",
-            seconds=self._settings.retrieve_seconds,
+            seconds=self.settings.retrieve_seconds,
             request_id=request_id,
         )
         try:
@@ -172,10 +176,10 @@ class Upstream:
         """
         query = "" if variant == "video" else f"?variant={quote(variant, safe='')}"
         request = build_request(
-            self._settings,
+            self.settings,
             "GET",
             f"/videos/{quoted_id(upstream_id)}/content{query}",
-            seconds=self._settings.content_idle_seconds,
+            seconds=self.settings.content_idle_seconds,
             whole=False,
             accept="*/*",
             request_id=request_id,
@@ -185,7 +189,7 @@ class Upstream:
 
     async def check(self, models: Collection[str] = ()) -> CheckReport:
         """Make one unbilled call and explain what it tells; models: those that are sold."""
-        settings = self._settings
+        settings = self.settings
         request = build_request(settings, "GET", "/models", seconds=settings.retrieve_seconds)
         try:
             response = await self._retrieves.handle_async_request(request)

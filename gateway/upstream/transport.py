@@ -130,8 +130,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         has_body = "content-length" in request.headers or "transfer-encoding" in request.headers
         return await self._session.request(
             request.method,
-            # encoded: httpx has quoted it; quoting anew would change signed URLs and odd ids.
-            URL(str(request.url), encoded=True),
+            _address(request),
             headers=[
                 (name.decode("ascii"), value.decode("latin-1"))
                 for name, value in request.headers.raw
@@ -170,6 +169,16 @@ def tls_context() -> ssl.SSLContext:
     context = httpx.create_ssl_context()
     context.set_alpn_protocols(["http/1.1"])
     return context
+
+
+def _address(request: httpx.Request) -> URL:
+    # encoded: httpx has quoted it; quoting anew would change signed URLs and odd ids.
+    url = URL(str(request.url), encoded=True)
+    try:
+        _ = url.port  # the authority is taken apart only now
+    except ValueError as error:
+        raise httpx.UnsupportedProtocol("bad_url", request=request) from error
+    return url
 
 
 def pieces(message: httpx.Request | httpx.Response) -> httpx.AsyncByteStream:

@@ -6,7 +6,7 @@ Scripts only, fenced by claim numbers as polls are.
 from dataclasses import dataclass
 from typing import Final
 
-from gateway.db.script import Script, Sql
+from gateway.db.script import SKIP_LOCKED, Script, Sql
 
 _CLAIMED: Final = (
     "SELECT assets.id, assets.video_id, assets.claim_number, assets.variant, videos.upstream,"
@@ -39,7 +39,7 @@ def claim_assets(*, limit: int, lease_ends_at: int, now: int) -> Script[list[Ass
     rows = yield Sql(
         "UPDATE assets SET due_at = $1, claim_number = claim_number + 1, attempts = attempts + 1"
         " WHERE id IN (SELECT id FROM assets WHERE due_at <= $2"
-        " ORDER BY expires_at LIMIT $3 FOR UPDATE SKIP LOCKED) RETURNING id",
+        f" ORDER BY expires_at LIMIT $3{SKIP_LOCKED}) RETURNING id",
         (lease_ends_at, now, limit),
     )
     if not rows:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from gateway.billing import ledger
-from gateway.db.script import Row, Script, Sql
+from gateway.db.script import SKIP_LOCKED, Row, Script, Sql
 from gateway.videos.lifecycle import COMPLETED, FAILED, Completed, Failed, Pending, Terms
 from gateway.videos.objects import Facts, outcome_unknown, visible
 
@@ -60,7 +60,7 @@ def claim_due(*, limit: int, lease_ends_at: int, now: int) -> Script[list[Claim]
     rows = yield Sql(
         "UPDATE videos SET due_at = $1, claim_number = claim_number + 1 WHERE id IN"
         " (SELECT id FROM videos WHERE due_at <= $2 AND upstream_id IS NOT NULL"
-        " ORDER BY due_at LIMIT $3 FOR UPDATE SKIP LOCKED) RETURNING id",
+        f" ORDER BY due_at LIMIT $3{SKIP_LOCKED}) RETURNING id",
         (lease_ends_at, now, limit),
     )
     if not rows:

@@ -1,0 +1,191 @@
+"""What do the tests stand on? Real servers on loopback, real files."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from gateway.app import Running, open_database, running
+from gateway.billing.budgets import KEY, ORGANIZATION, set_budget
+from gateway.billing.keys import VIRTUAL, NewKey, create_key, new_value
+from gateway.billing.ledger import audit
+from gateway.billing.money import parse_usd
+from gateway.clock import Clock, system_clock
+from gateway.config import Settings
+from gateway.db.database import Database
+from gateway.db.script import Row, Script, Sql
+from gateway.simulator.control import Control
+from gateway.simulator.server import Simulator
+from gateway.simulator.world import Settings as SimulatorSettings
+
+DEADLINE_SECONDS = 20.0
+LOOK_SECONDS = 0.02
+
+
+async def eventually(
+    condition: Callable[[], Awaitable[Any]], *, seconds: float = DEADLINE_SECONDS
+) -> Any:
+    """Return the first true answer of a condition, asked again and again until a deadline."""
+    async with asyncio.timeout(seconds):
+        while not (answer := await condition()):
+            await asyncio.sleep(LOOK_SECONDS)  # what is waited for happens in another process
+        return answer
+
+
+@dataclass
+class Timeline:
+    """A clock that a test can move; it also ticks."""
+
+    base: Clock = field(default_factory=system_clock)
+    offset_seconds: int = 0
+
+    def clock(self) -> Clock:
+        return Clock(
+            now=lambda: self.base.now() + self.offset_seconds,
+            elapsed=lambda: self.base.elapsed() + self.offset_seconds,
+            new_id=self.base.new_id,
+            chance=lambda: 0.5,
+        )
+
+
+@dataclass
+class World:
+    """A gateway in front of a simulated upstream, with a way to look behind both."""
+
+    folder: Path
+    settings: Settings
+    simulator: Simulator
+    control: Control
+    database: Database
+    timeline: Timeline
+    gateway: Running
+    steps: list[str]
+
+    @property
+    def base_url(self) -> str:
+        return self.gateway.base_url
+
+    async def key(
+        self,
+        *,
+        project: str = "studio",
+        name: str = "test",
+        budget: str | None = None,
+        period: str = "month",
+    ) -> NewKey:
+        clock = self.timeline.clock()
+        made = await self.database.run(
+            partial(
+                create_key,
+                project_name=project,
+                name=name,
+                value=new_value(VIRTUAL),
+                key_id=clock.new_id("key"),
+                project_id=clock.new_id("proj"),
+                now=clock.now(),
+            )
+        )
+        if budget is not None:
+            await self.budget(KEY, made.id, budget, period=period)
+        return made
+
+    async def budget(self, level: str, level_id: str, amount: str, *, period: str) -> None:
+        await self.database.run(
+            partial(
+                set_budget,
+                level=level,
+                level_id=level_id,
+                period=period,
+                limit_micros=parse_usd(amount),
+                now=self.timeline.clock().now(),
+            )
+        )
+
+    def client(self, key: NewKey | str) -> httpx.AsyncClient:
+        value = key if isinstance(key, str) else key.value
+        return httpx.AsyncClient(
+            base_url=self.base_url,
+            headers={"authorization": f"Bearer {value}"},
+            trust_env=False,
+            timeout=60,
+        )
+
+    async def rows(self, text: str, *args: str | int | None) -> list[Row]:
+        def script() -> Script[list[Row]]:
+            return list((yield Sql(text, args)))
+
+        return await self.database.read(script)
+
+    async def one(self, text: str, *args: str | int | None) -> Any:
+        """Return the only value of the only row."""
+        ((value,),) = await self.rows(text, *args)
+        return value
+
+    async def total(self, level: str = ORGANIZATION) -> tuple[int, int]:
+        """Return spent and held micros of a level's total."""
+        ((spent, held),) = await self.rows(
+            "SELECT CAST(COALESCE(SUM(spent_micros), 0) AS BIGINT) AS spent,"
+            " CAST(COALESCE(SUM(held_micros), 0) AS BIGINT) AS held FROM balances"
+            " WHERE level = $1 AND period = 'total'",
+            level,
+        )
+        return spent, held
+
+    async def adds_up(self) -> bool:
+        return not await self.database.read(audit)
+
+
+def settings_for(folder: Path, upstream_base_url: str, **changes: Any) -> Settings:
+    defaults: dict[str, Any] = {
+        "port": 0,
+        "ops_port": 0,
+        "database_url": f"sqlite:///{folder / 'gateway.db'}",
+        "store_url": f"file://{folder / 'content'}",
+        "upstream_base_url": upstream_base_url,
+        "upstream_api_key": "sk-simulator",
+        "poll_interval_seconds": 1,
+        "shutdown_seconds": 10,
+    }
+    return Settings(**(defaults | changes))
+
+
+@asynccontextmanager
+async def world(
+    folder: Path, *, simulated: SimulatorSettings | None = None, **changes: Any
+) -> AsyncIterator[World]:
+    """Run a simulator and a gateway in this event loop."""
+    timeline = Timeline()
+    simulated = simulated or SimulatorSettings(queue_seconds=0, generation_seconds=0)
+    steps: list[str] = []
+    async with (
+        Simulator(settings=simulated) as simulator,
+        Control(simulator.base_url) as control,
+    ):
+        settings = settings_for(folder, simulator.base_url, **changes)
+        async with (
+            open_database(settings, clock=timeline.clock()) as database,
+            running(settings, clock=timeline.clock(), on_step=steps.append) as gateway,
+        ):
+            yield World(
+                folder=folder,
+                settings=settings,
+                simulator=simulator,
+                control=control,
+                database=database,
+                timeline=timeline,
+                gateway=gateway,
+                steps=steps,
+            )
+
+
+@pytest.fixture
+async def studio(tmp_path: Path) -> AsyncIterator[World]:
+    """A gateway in front of a simulator whose videos are finished at once."""
+    async with world(tmp_path) as made:
+        yield made
