@@ -94,7 +94,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
 
     async def _take_slot(self, request: httpx.Request, *, seconds: float | None) -> None:
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(seconds if self._slots.locked() else None):
                 await self._slots.acquire()
         except TimeoutError as error:
             raise httpx.PoolTimeout("pool_timeout", request=request) from error
@@ -226,9 +226,14 @@ class _Answer(httpx.AsyncByteStream, AsyncIterator[bytes]):
         done()
 
     async def _next(self) -> bytes:
+        content = self._answer.content
         try:
+            # A small answer lies there whole: a timer would cost more than the reading.
+            chunk = content.read_nowait(-1)
+            if chunk or content.at_eof():
+                return chunk
             async with asyncio.timeout_at(self._due_at()):
-                return await self._answer.content.readany()
+                return await content.readany()
         except TimeoutError as error:
             raise httpx.ReadTimeout("answer_timeout", request=self._request) from error
         except aiohttp.ClientPayloadError as error:

@@ -2,13 +2,13 @@
 
 Transaction, network, transaction. What is true if the process dies at each step:
 
-| last step reached | money | upstream           | what happens then                     |
+| last step reached | money       | upstream         | what happens then                         |
 |---|---|---|---|
-| none             | nothing | nothing            | the client sees a broken connection            |
-| submit.held      | held    | nothing            | the lease lapses: an orphan, a person releases |
-| submit.sending   | held    | perhaps a video    | the lease lapses: an orphan                    |
-| submit.answered  | held    | a video, or a no   | the lease lapses: an orphan                    |
-| submit.recorded  | as recorded | as recorded    | polled and settled by whoever runs next        |
+| none              | nothing     | nothing          | the client sees a broken connection       |
+| submit.held       | held        | nothing          | lease lapses: orphan, a person releases   |
+| submit.sending    | held        | perhaps a video  | lease lapses: orphan                      |
+| submit.answered   | held        | a video, or a no | lease lapses: orphan                      |
+| submit.recorded   | as recorded | as recorded      | polled and settled by whoever runs next   |
 
 The row is the lease: it lasts longer than the deadline of the POST, and a submit that finds less
 than that deadline left right before its first byte stops, because by then somebody may have
@@ -164,6 +164,11 @@ async def _take_hold(
 ) -> tuple[Standing, ...]:
     try:
         return await means.database.run(partial(open_submit, opened, now=now))
+    except DatabaseUnavailable:
+        # The hold may have been taken all the same; nothing was or will be sent for it.
+        outcome = NotSent("hold_not_confirmed")
+        means.work.start(_record(means, opened.video_id, outcome, log=_log))
+        raise
     except Refusal as refusal:
         message = refusal_message(
             refusal.refusing,
