@@ -5,12 +5,17 @@ report. Rounding happens once, here, upward: an amount that is not a whole numbe
 never charged too low.
 """
 
-from decimal import ROUND_CEILING, Decimal, InvalidOperation
+import re
+from decimal import ROUND_CEILING, Context, Decimal
 from typing import Final
 
 MICROS_PER_USD: Final = 1_000_000
 # Ten billion dollars: far above any budget, far below what a BIGINT holds.
 MAX_MICROS: Final = 10_000_000_000 * MICROS_PER_USD
+_DECIMALS: Final = 6
+_PLAIN: Final = re.compile(r"[0-9]+(?:\.[0-9]+)?", re.ASCII)
+# A product of more digits than it keeps would else be rounded to the nearest, before the ceiling.
+_UPWARD: Final = Context(rounding=ROUND_CEILING)
 
 
 def parse_usd(text: str) -> int:
@@ -20,17 +25,15 @@ def parse_usd(text: str) -> int:
         ValueError: it is no plain decimal number, negative, finer than a micro, or over
             MAX_MICROS.
     """
-    try:
-        micros = Decimal(text) * MICROS_PER_USD
-    except InvalidOperation as error:
-        raise ValueError(f"{text!r} is not an amount in US dollars, such as 2.50") from error
-    if not micros.is_finite() or micros < 0:
+    if not _PLAIN.fullmatch(text):
         raise ValueError(f"{text!r} is not an amount in US dollars, such as 2.50")
-    if micros != micros.to_integral_value():
+    dollars, _, rest = text.partition(".")
+    rest = rest.rstrip("0")
+    if len(rest) > _DECIMALS:
         raise ValueError(f"{text!r} is finer than a millionth of a dollar")
-    if micros > MAX_MICROS:
+    if Decimal(text) * MICROS_PER_USD > MAX_MICROS:
         raise ValueError(f"{text!r} is more than {format_usd(MAX_MICROS)} dollars")
-    return int(micros)
+    return int(dollars) * MICROS_PER_USD + int(rest.ljust(_DECIMALS, "0"))
 
 
 def format_usd(micros: int) -> str:
@@ -43,4 +46,5 @@ def format_usd(micros: int) -> str:
 
 def charge(*, rate_micros: int, units: Decimal | int) -> int:
     """Return what `units` (seconds, requests) cost at a rate in micros per unit, rounded up."""
-    return int((Decimal(rate_micros) * units).to_integral_value(rounding=ROUND_CEILING))
+    cost = _UPWARD.multiply(Decimal(rate_micros), Decimal(units))
+    return int(cost.to_integral_value(rounding=ROUND_CEILING))

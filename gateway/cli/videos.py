@@ -42,7 +42,7 @@ def list_(*, limit: int, config: Path | None, database_url: str | None, as_json:
 
 
 def _facts(row: Row, *, as_json: bool) -> dict[str, Any]:
-    cost = row["amount_micros"] if row["settled_micros"] is None else row["settled_micros"]
+    cost = row["amount_micros"] if row["hold_state"] == "held" else row["spent_micros"]
     status = row["status"]
     if row["orphaned_at"] is not None:
         status = "orphan"

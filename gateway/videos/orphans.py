@@ -46,7 +46,11 @@ def list_orphans() -> Script[list[Row]]:
 def settle_orphan(video_id: str, *, now: int) -> Script[int]:
     """Charge the held amount; return it. The video is not polled any more."""
     hold_id, amount_micros = yield from _take(video_id)
-    yield from ledger.settle(hold_id, amount_micros=amount_micros, reason="orphan_settled", now=now)
+    reason = "orphan_settled"
+    if not (
+        yield from ledger.settle(hold_id, amount_micros=amount_micros, reason=reason, now=now)
+    ):
+        yield from _correct(hold_id, amount_micros=amount_micros, reason=reason, now=now)
     return amount_micros
 
 
@@ -65,7 +69,8 @@ def release_orphan(video_id: str, *, now: int) -> Script[int]:
         if wait_seconds > 0:
             raise TooEarly(wait_seconds)
     hold_id, amount_micros = yield from _take(video_id)
-    yield from ledger.release(hold_id, reason="orphan_released", now=now)
+    if not (yield from ledger.release(hold_id, reason="orphan_released", now=now)):
+        yield from _correct(hold_id, amount_micros=0, reason="orphan_released", now=now)
     return amount_micros
 
 
@@ -85,6 +90,17 @@ def attach_orphan(video_id: str, *, upstream_id: str, now: int) -> Script[Record
         upstream_id=upstream_id, object={}, request_ids=RequestIds(provider=None, relay=None)
     )
     return (yield from record_accepted(video_id, accepted, first_poll_at=now, now=now))
+
+
+def _correct(hold_id: str, *, amount_micros: int, reason: str, now: int) -> Script[None]:
+    # A person ended the hold before; a late answer was followed, and lost again.
+    yield from ledger.correct(
+        hold_id,
+        entry_id=f"{hold_id}/orphan",
+        amount_micros=amount_micros,
+        reason=reason,
+        now=now,
+    )
 
 
 def _take(video_id: str) -> Script[tuple[str, int]]:

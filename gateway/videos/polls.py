@@ -15,6 +15,8 @@ from gateway.db.script import SKIP_LOCKED, Row, Script, Sql
 from gateway.videos.lifecycle import COMPLETED, FAILED, Completed, Failed, Pending, Terms
 from gateway.videos.objects import Facts, outcome_unknown, visible
 
+# 9999-12-31: a relay's 0 for "none", or its milliseconds, are no moment in Unix seconds.
+_MAX_UNIX_SECONDS: Final = 253_402_300_799
 _CLAIMED: Final = (
     "SELECT videos.id, videos.claim_number, videos.upstream, videos.upstream_id, videos.status,"
     " videos.fields, videos.object, videos.created_at, videos.recorded_at, videos.completed_at,"
@@ -88,9 +90,8 @@ def write_nothing(claim: Claim, *, missing: bool, due_at: int, now: int) -> Scri
     """Write down that an answer said nothing about the video: only the next poll moves."""
     rows = yield Sql(
         "UPDATE videos SET polled_at = $3, due_at = $4,"
-        " missing_polls = CASE WHEN $5 = 1 THEN missing_polls + 1 ELSE missing_polls END"
-        " WHERE id = $1 AND claim_number = $2 RETURNING id",
-        (claim.video_id, claim.claim_number, now, due_at, int(missing)),
+        " missing_polls = $5 WHERE id = $1 AND claim_number = $2 RETURNING id",
+        (claim.video_id, claim.claim_number, now, due_at, claim.missing_polls + missing),
     )
     return bool(rows)
 
@@ -189,7 +190,9 @@ def _correct(claim: Claim, *, amount_micros: int, now: int) -> Script[Ended]:
 
 def _expires_at(video: Mapping[str, Any], otherwise: int) -> int:
     value = video.get("expires_at")
-    return value if isinstance(value, int) and not isinstance(value, bool) else otherwise
+    if isinstance(value, int) and 1 < value <= _MAX_UNIX_SECONDS:
+        return value
+    return otherwise
 
 
 def _json(value: Mapping[str, Any]) -> str:

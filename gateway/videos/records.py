@@ -90,9 +90,17 @@ def record_accepted(
     second id for a video that has one is reported as DUPLICATE and changes nothing.
     An id that comes after a release charges the price again by an `adjust`.
     """
-    ((upstream, fields, created_at, hold_id),) = yield Sql(
-        "SELECT upstream, fields, created_at, hold_id FROM videos WHERE id = $1", (video_id,)
+    ((upstream, known_id, fields, created_at, hold_id),) = yield Sql(
+        "SELECT upstream, upstream_id, fields, created_at, hold_id FROM videos WHERE id = $1",
+        (video_id,),
     )
+    late_id = f"{hold_id}/late"
+    if known_id == accepted.upstream_id:
+        # Written down before: what was polled since then is newer than this answer.
+        late = yield Sql("SELECT id FROM entries WHERE id = $1", (late_id,))
+        return Recorded.AFTER_RELEASE if late else Recorded.FOLLOWED
+    if known_id is not None:
+        return Recorded.DUPLICATE
     owned = yield from _own(upstream, accepted.upstream_id, video_id)
     if not owned:
         yield from record_orphan(
@@ -108,11 +116,11 @@ def record_accepted(
         completed_at=None,
         fields=json.loads(fields),
     )
-    written = yield Sql(
+    yield Sql(
         "UPDATE videos SET upstream_id = $2, object = $3, recorded_at = $4, due_at = $5,"
         " provider_request_id = $6, relay_request_id = $7, claim_number = claim_number + 1,"
         " orphaned_at = NULL, orphan_reason = NULL, refused_at = NULL"
-        " WHERE id = $1 AND (upstream_id IS NULL OR upstream_id = $2) RETURNING id",
+        " WHERE id = $1",
         (
             video_id,
             accepted.upstream_id,
@@ -123,21 +131,22 @@ def record_accepted(
             accepted.request_ids.relay,
         ),
     )
-    if not written:
-        return Recorded.DUPLICATE
     ((state, amount_micros),) = yield Sql(
         "SELECT state, amount_micros FROM holds WHERE id = $1", (hold_id,)
     )
     if state != "released":
         return Recorded.FOLLOWED
     yield from ledger.correct(
-        hold_id, entry_id=f"{hold_id}/late", amount_micros=amount_micros, reason="late", now=now
+        hold_id, entry_id=late_id, amount_micros=amount_micros, reason="late", now=now
     )
     return Recorded.AFTER_RELEASE
 
 
 def record_refused(video_id: str, *, reason: str, now: int) -> Script[bool]:
-    """Release the hold because nothing was bought; tell whether this was its end."""
+    """Release the hold because nothing was bought; tell whether this was its end.
+
+    What a person settled in the meantime is given back by an `adjust`.
+    """
     rows = yield Sql(
         "UPDATE videos SET refused_at = $2, due_at = NULL, claim_number = claim_number + 1,"
         " orphaned_at = NULL, orphan_reason = NULL"
@@ -146,7 +155,13 @@ def record_refused(video_id: str, *, reason: str, now: int) -> Script[bool]:
     )
     if not rows:
         return False
-    return (yield from ledger.release(str(rows[0]["hold_id"]), reason=reason, now=now))
+    hold_id = str(rows[0]["hold_id"])
+    if (yield from ledger.release(hold_id, reason=reason, now=now)):
+        return True
+    yield from ledger.correct(
+        hold_id, entry_id=f"{hold_id}/late", amount_micros=0, reason=reason, now=now
+    )
+    return False
 
 
 def record_orphan(video_id: str, *, reason: str, request_ids: RequestIds, now: int) -> Script[bool]:
@@ -211,8 +226,9 @@ def list_videos(*, limit: int) -> Script[list[Row]]:
     rows = yield Sql(
         "SELECT videos.id, videos.upstream_id, projects.name AS project, videos.key_id,"
         " holds.model, holds.size, holds.clip_seconds, videos.status, holds.state AS hold_state,"
-        " holds.amount_micros, holds.settled_micros, videos.created_at, videos.orphaned_at,"
-        " videos.refused_at, assets.mirrored_at FROM videos"
+        " holds.amount_micros, videos.created_at, videos.orphaned_at, videos.refused_at,"
+        " (SELECT CAST(SUM(entries.spent_micros) AS BIGINT) FROM entries"
+        " WHERE entries.hold_id = holds.id) AS spent_micros, assets.mirrored_at FROM videos"
         " JOIN holds ON holds.id = videos.hold_id JOIN projects ON projects.id = videos.project_id"
         " LEFT JOIN assets ON assets.video_id = videos.id AND assets.variant = 'video'"
         " ORDER BY videos.created_at DESC, videos.id DESC LIMIT $1",

@@ -1,0 +1,88 @@
+"""GET /v1/videos and DELETE /v1/videos/{id}: which videos does a project have, and no longer?"""
+
+import json
+from functools import partial
+from typing import Final
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from gateway.api.edge import call
+from gateway.api.parts import Parts
+from gateway.api.videos import authenticate, no_such_video, video_id_of
+from gateway.errors import InvalidRequest
+from gateway.videos.listing import Deletion, delete_video, list_page
+
+DEFAULT_LIMIT: Final = 20
+MAX_LIMIT: Final = 100
+# A longer number is out of range without being read.
+_LONGEST: Final = 10
+_ORDERS: Final = ("asc", "desc")
+
+
+async def list_(parts: Parts, request: Request) -> Response:
+    """Answer with one page of the project's videos, in OpenAI's list envelope."""
+    key = await authenticate(parts, request)
+    page = await parts.database.read(
+        partial(
+            list_page,
+            project_id=key.project_id,
+            limit=_limit(request),
+            newest_first=_order(request) == "desc",
+            after=request.query_params.get("after"),
+        )
+    )
+    # The objects are JSON already; to parse and write them again would cost more than the query.
+    head: dict[str, object] = {"object": "list", "data": [], "first_id": page.first_id, "last_id": page.last_id}
+    text = json.dumps({**head, "has_more": page.has_more}, ensure_ascii=False)
+    return Response(
+        text.replace('"data": []', f'"data": [{", ".join(page.objects)}]', 1),
+        media_type="application/json",
+    )
+
+
+async def delete(parts: Parts, request: Request) -> Response:
+    """Hide a finished video from every verb; its row and its entries stay."""
+    key = await authenticate(parts, request)
+    upstream_id = video_id_of(request)
+    deletion = await parts.database.run(
+        partial(
+            delete_video,
+            upstream_id=upstream_id,
+            project_id=key.project_id,
+            now=parts.clock.now(),
+        )
+    )
+    match deletion:
+        case Deletion.NO_SUCH_VIDEO:
+            raise no_such_video(upstream_id)
+        case Deletion.NOT_OVER:
+            raise InvalidRequest(
+                "Only a completed or a failed video can be deleted. There is no way to cancel one"
+                " that is being made.",
+                param="video_id",
+                code="video_not_finished",
+            )
+    call(request).facts["deleted"] = True
+    return JSONResponse({"id": upstream_id, "object": "video.deleted", "deleted": True})
+
+
+def _limit(request: Request) -> int:
+    text = request.query_params.get("limit")
+    if text is None:
+        return DEFAULT_LIMIT
+    if text.isascii() and text.isdecimal() and len(text) < _LONGEST and int(text) <= MAX_LIMIT:
+        return int(text)
+    raise InvalidRequest(
+        f"Invalid 'limit': expected a whole number from 0 to {MAX_LIMIT}, but got '{text}'.",
+        param="limit",
+    )
+
+
+def _order(request: Request) -> str:
+    order = request.query_params.get("order", "desc")
+    if order not in _ORDERS:
+        raise InvalidRequest(
+            f"Invalid value: '{order}'. Supported values are: 'asc' and 'desc'.", param="order"
+        )
+    return order
