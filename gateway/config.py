@@ -22,6 +22,7 @@ PREFIX: Final = "GATEWAY_"
 RELAY_BASE_URL: Final = "https://api.apiyi.com/v1"
 DAY_SECONDS: Final = 86_400
 MIB: Final = 1 << 20
+_MAX_PORT: Final = 65_535
 _UPSTREAM_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,31}")
 
 
@@ -41,20 +42,33 @@ def _setting(
 
 
 def _http_url(value: str) -> str | None:
-    parts = urlsplit(value)
+    complaint = "must be an http(s) URL such as https://api.apiyi.com/v1"
+    try:
+        parts = urlsplit(value)
+        _ = parts.port  # raises where it is no port
+    except ValueError:
+        return complaint
     if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
-        return "must be an http(s) URL such as https://api.apiyi.com/v1"
+        return complaint
     return None
 
 
+def _port(value: int) -> str | None:
+    return None if value <= _MAX_PORT else f"must be at most {_MAX_PORT}, not {value}"
+
+
 def _database_url(value: str) -> str | None:
-    if value.startswith("sqlite:///") and len(value) > len("sqlite:///"):
+    path = value.removeprefix("sqlite:///")
+    if path not in {value, "", ":memory:"}:
         return None
     return "must be sqlite:///relative/path or sqlite:////absolute/path"
 
 
 def _store_url(value: str) -> str | None:
-    parts = urlsplit(value)
+    try:
+        parts = urlsplit(value)
+    except ValueError:
+        parts = urlsplit("")
     if parts.scheme == "file" and not parts.netloc and parts.path.strip("/"):
         return None
     return "must be file:///absolute/path or file:relative/path"
@@ -95,9 +109,9 @@ class Settings:
     """Everything an operator can set. Secrets are not in the repr."""
 
     host: str = _setting("127.0.0.1", "address the API listens on")
-    port: int = _setting(8080, "port of the API; 0 takes a free one", least=0)
+    port: int = _setting(8080, "port of the API; 0 takes a free one", least=0, check=_port)
     ops_host: str = _setting("127.0.0.1", "address the ops port listens on")
-    ops_port: int = _setting(9090, "port for health; 0 takes a free one", least=0)
+    ops_port: int = _setting(9090, "port for health; 0 takes a free one", least=0, check=_port)
     database_url: str = _setting(
         "sqlite:///data/gateway.db", "where records live", check=_database_url
     )
@@ -181,6 +195,9 @@ def load(
     problems: list[str] = []
     document = _document(file, problems)
     tables = document.pop("upstreams", {})
+    if not isinstance(tables, dict):
+        problems.append(f"{file}: upstreams must be tables [upstreams.NAME]")
+        tables = {}
     values = _read(Settings, document, where=str(file), problems=problems)
     values |= _environment(environ, tables, problems)
     values |= {name: value for name, value in flags.items() if value is not None}
@@ -245,11 +262,8 @@ def _environment(
 
 
 def _upstreams(
-    tables: Any, environ: Mapping[str, str], problems: list[str]
+    tables: Mapping[str, Any], environ: Mapping[str, str], problems: list[str]
 ) -> Iterator[UpstreamConfig]:
-    if not isinstance(tables, dict):
-        problems.append("upstreams must be tables [upstreams.NAME]")
-        return
     for name, table in tables.items():
         where = f"upstreams.{name}"
         if not _UPSTREAM_NAME.fullmatch(name) or not isinstance(table, dict):
@@ -277,7 +291,7 @@ def _keep(
     values: dict[str, Any], one: "Field[Any]", value: Any, *, where: str, problems: list[str]
 ) -> None:
     if isinstance(one.default, tuple) and isinstance(value, list):
-        value = tuple(value)
+        value = tuple(value) if all(isinstance(item, str) for item in value) else value
     if type(value) is not type(one.default):
         problems.append(f"{where} must be {_KINDS[type(one.default)]}")
     else:

@@ -1,7 +1,9 @@
 """What do the tests stand on? Real servers on loopback, real files."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+import io
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -10,6 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
+import structlog
 
 from gateway.app import Running, open_database, running
 from gateway.billing.budgets import KEY, ORGANIZATION, set_budget
@@ -23,6 +26,7 @@ from gateway.db.script import Row, Script, Sql
 from gateway.simulator.control import Control
 from gateway.simulator.server import Simulator
 from gateway.simulator.world import Settings as SimulatorSettings
+from gateway.telemetry.logs import configure_logs
 
 DEADLINE_SECONDS = 20.0
 LOOK_SECONDS = 0.02
@@ -116,6 +120,56 @@ class World:
             timeout=60,
         )
 
+    async def buy(self, key: NewKey, prompt: str = "a cat", **fields: str) -> str:
+        """Buy a video as clients do, and return its id."""
+        async with self.client(key) as client:
+            answer = await client.post("/videos", json={"prompt": prompt, **fields})
+        assert answer.status_code == 200, answer.text
+        return str(answer.json()["id"])
+
+    async def facts(self, upstream_id: str) -> dict[str, Any]:
+        """Return everything that is recorded about a video: its row and, as hold_…, its hold."""
+        (row,) = await self.rows(
+            "SELECT videos.*, holds.state AS hold_state, holds.amount_micros AS hold_micros,"
+            " holds.settled_micros AS hold_settled_micros FROM videos"
+            " JOIN holds ON holds.id = videos.hold_id WHERE upstream_id = $1",
+            upstream_id,
+        )
+        return {name: row[name] for name in row.keys()}  # noqa: SIM118 - a row iterates values
+
+    async def ended(self, upstream_id: str) -> dict[str, Any]:
+        """Wait until the money of a video has moved for good, and return its facts."""
+
+        async def over() -> dict[str, Any] | None:
+            facts = await self.facts(upstream_id)
+            return None if facts["hold_state"] == "held" else facts
+
+        found: dict[str, Any] = await eventually(over)
+        return found
+
+    async def mirrored(self, upstream_id: str) -> dict[str, Any]:
+        """Wait until the content of a video is in the store, and return its asset."""
+
+        async def there() -> dict[str, Any] | None:
+            asset = await self.asset(upstream_id)
+            return asset if asset and asset["mirrored_at"] is not None else None
+
+        found: dict[str, Any] = await eventually(there)
+        return found
+
+    async def asset(self, upstream_id: str) -> dict[str, Any] | None:
+        """Return what is recorded about the content of a video, None before it is completed."""
+        rows = await self.rows(
+            "SELECT assets.* FROM assets JOIN videos ON videos.id = assets.video_id"
+            " WHERE videos.upstream_id = $1",
+            upstream_id,
+        )
+        return {name: rows[0][name] for name in rows[0].keys()} if rows else None  # noqa: SIM118
+
+    async def executions(self) -> int:
+        """Return how many videos the upstream has made."""
+        return int((await self.control.totals())["executions"])
+
     async def rows(self, text: str, *args: str | int | None) -> list[Row]:
         def script() -> Script[list[Row]]:
             return list((yield Sql(text, args)))
@@ -182,6 +236,24 @@ async def world(
                 gateway=gateway,
                 steps=steps,
             )
+
+
+class LogLines(io.StringIO):
+    """What was logged, as JSON."""
+
+    def lines(self, event: str | None = None) -> list[dict[str, Any]]:
+        """Return the lines of one event, or all, oldest first."""
+        lines = [json.loads(line) for line in self.getvalue().splitlines()]
+        return [line for line in lines if event in {None, line["event"]}]
+
+
+@pytest.fixture
+def logged() -> Iterator[LogLines]:
+    """Catch the log as a process writes it on a pipe."""
+    stream = LogLines()
+    configure_logs("json", stream=stream)
+    yield stream
+    structlog.reset_defaults()
 
 
 @pytest.fixture

@@ -33,9 +33,11 @@ def settings_table() -> str:
 
 def upstream_table() -> str:
     rows = ["| setting (TOML, per upstream) | default | |", "|---|---|---|"]
-    for one in fields(UpstreamConfig):
-        if one.metadata:
-            rows.append(f"| `{one.name}` | {_default(one)} | {one.metadata['help']} |")
+    rows += [
+        f"| `{one.name}` | {_default(one)} | {one.metadata['help']} |"
+        for one in fields(UpstreamConfig)
+        if one.metadata
+    ]
     return "\n".join(rows)
 
 

@@ -2,18 +2,15 @@
 
 import asyncio
 import contextlib
-import shlex
-import shutil
 import socket
 import ssl
-import subprocess
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+import trustme
 import uvloop
 from test_upstream_server import (
     DEADLINE_SECONDS,
@@ -156,21 +153,15 @@ async def test_a_server_that_speaks_no_tls_was_sent_nothing() -> None:
         assert server.requests == []
 
 
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="makes its certificate with openssl")
-async def test_a_certificate_nobody_vouches_for_is_refused(tmp_path: Path) -> None:
-    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
-    arguments = (
-        "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=localhost"
-        f" -addext subjectAltName=DNS:localhost -keyout {key} -out {certificate}"
-    )
-    command = ["openssl", *shlex.split(arguments)]
-    await asyncio.to_thread(subprocess.run, command, check=True, capture_output=True)
+async def test_a_certificate_nobody_vouches_for_is_refused() -> None:
+    authority = trustme.CA()
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(certificate, key)
+    authority.issue_cert("localhost").configure_cert(context)
     script = Server([answer()])
     listener = await asyncio.start_server(script.serve, "127.0.0.1", 0, ssl=context)
     url = f"https://localhost:{listener.sockets[0].getsockname()[1]}"
-    trusting = ssl.create_default_context(cafile=certificate)
+    trusting = ssl.create_default_context()
+    authority.configure_trust(trusting)
     async with (
         AiohttpTransport(max_connections=1) as strict,
         AiohttpTransport(max_connections=1, ssl_context=trusting) as transport,

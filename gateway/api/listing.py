@@ -33,8 +33,14 @@ async def list_(parts: Parts, request: Request) -> Response:
         )
     )
     # The objects are JSON already; to parse and write them again would cost more than the query.
-    head: dict[str, object] = {"object": "list", "data": [], "first_id": page.first_id, "last_id": page.last_id}
-    text = json.dumps({**head, "has_more": page.has_more}, ensure_ascii=False)
+    envelope: dict[str, object] = {
+        "object": "list",
+        "data": [],
+        "first_id": page.first_id,
+        "last_id": page.last_id,
+        "has_more": page.has_more,
+    }
+    text = json.dumps(envelope, ensure_ascii=False)
     return Response(
         text.replace('"data": []', f'"data": [{", ".join(page.objects)}]', 1),
         media_type="application/json",

@@ -9,6 +9,7 @@ from starlette.routing import Route, Router
 
 from gateway.api.content import Content
 from gateway.api.edge import Edge
+from gateway.api.listing import delete, list_
 from gateway.api.parts import Parts
 from gateway.api.videos import create, retrieve
 
@@ -19,8 +20,8 @@ def api_app(parts: Parts) -> Edge:
     """Return the ASGI application of the API port."""
     router = Router(
         [
-            _route(parts, "/v1/videos", {"POST": create}),
-            _route(parts, "/v1/videos/{video_id}", {"GET": retrieve}),
+            _route(parts, "/v1/videos", {"GET": list_, "POST": create}),
+            _route(parts, "/v1/videos/{video_id}", {"GET": retrieve, "DELETE": delete}),
             Route("/v1/videos/{video_id}/content", Content(parts), methods=["GET", "HEAD"]),
         ],
         redirect_slashes=False,

@@ -201,11 +201,19 @@ def find_level(*, level: str, named: str | None) -> Script[str | None]:
     return str(rows[0]["id"]) if rows else None
 
 
-def list_balances(*, period: str, day: date) -> Script[list[Row]]:
-    """Return the balances of the period that a day belongs to, at all levels."""
+def list_budgets(*, period: str, day: date) -> Script[list[Row]]:
+    """Return the budgets of a period, and what the running one that a day belongs to has used.
+
+    Columns: level, level_id, period, limit_micros, spent_micros, held_micros.
+    """
     rows = yield Sql(
-        "SELECT level, level_id, period, period_start, limit_micros, spent_micros, held_micros"
-        " FROM balances WHERE period = $1 AND period_start = $2 ORDER BY level, level_id",
+        "SELECT budgets.level, budgets.level_id, budgets.period, budgets.limit_micros,"
+        " COALESCE(balances.spent_micros, 0) AS spent_micros,"
+        " COALESCE(balances.held_micros, 0) AS held_micros FROM budgets"
+        " LEFT JOIN balances ON balances.level = budgets.level"
+        " AND balances.level_id = budgets.level_id AND balances.period = budgets.period"
+        " AND balances.period_start = $2"
+        " WHERE budgets.period = $1 ORDER BY budgets.level, budgets.level_id",
         (period, period_start(period, day)),
     )
     return list(rows)

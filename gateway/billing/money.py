@@ -31,7 +31,7 @@ def parse_usd(text: str) -> int:
     rest = rest.rstrip("0")
     if len(rest) > _DECIMALS:
         raise ValueError(f"{text!r} is finer than a millionth of a dollar")
-    if Decimal(text) * MICROS_PER_USD > MAX_MICROS:
+    if Decimal(text) > MAX_MICROS // MICROS_PER_USD:
         raise ValueError(f"{text!r} is more than {format_usd(MAX_MICROS)} dollars")
     return int(dollars) * MICROS_PER_USD + int(rest.ljust(_DECIMALS, "0"))
 

@@ -1,6 +1,6 @@
 """`video-gateway budgets`: set and list limits."""
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from gateway.billing.budgets import (
     PROJECT,
     Standing,
     find_level,
-    list_balances,
+    list_budgets,
     set_budget,
 )
 from gateway.billing.money import format_usd
@@ -65,11 +65,19 @@ def set_(
         raise click.UsageError("say exactly one of --organization, --project and --key")
     ((level, name),) = named
     settings = read_settings(config, database_url=database_url)
-    script = partial(_set, level=level, named=str(name), period=period, amount_micros=amount)
-    standing = run_script(settings, script)
-    if standing is None:
+    script = partial(
+        _set,
+        level=level,
+        named=str(name),
+        period=period,
+        amount_micros=amount,
+        now=system_clock().now(),
+    )
+    found = run_script(settings, script)
+    if found is None:
         raise fail(f"there is no {level} {name!r}")
-    facts = _facts(level=level, level_id=str(name), period=period, standing=standing)
+    level_id, standing = found
+    facts = _facts(level=level, level_id=level_id, period=period, standing=standing)
     if as_json:
         show_json(facts)
     else:
@@ -80,19 +88,16 @@ def set_(
         )
 
 
-def _set(*, level: str, named: str, period: str, amount_micros: int) -> Script[Standing | None]:
+def _set(
+    *, level: str, named: str, period: str, amount_micros: int, now: int
+) -> Script[tuple[str, Standing] | None]:
     level_id = yield from find_level(level=level, named=named)
     if level_id is None:
         return None
-    return (
-        yield from set_budget(
-            level=level,
-            level_id=level_id,
-            period=period,
-            limit_micros=amount_micros,
-            now=system_clock().now(),
-        )
+    standing = yield from set_budget(
+        level=level, level_id=level_id, period=period, limit_micros=amount_micros, now=now
     )
+    return level_id, standing
 
 
 def _facts(*, level: str, level_id: str, period: str, standing: Standing) -> dict[str, Any]:
@@ -112,6 +117,7 @@ def _facts(*, level: str, level_id: str, period: str, standing: Standing) -> dic
 def list_(*, config: Path | None, database_url: str | None, as_json: bool) -> None:
     """List the limits of the running periods and what is left of them."""
     settings = read_settings(config, database_url=database_url)
+    day = datetime.fromtimestamp(system_clock().now(), UTC).date()
     rows = [
         {
             "level": row["level"],
@@ -124,16 +130,14 @@ def list_(*, config: Path | None, database_url: str | None, as_json: bool) -> No
                 row["limit_micros"] - row["spent_micros"] - row["held_micros"]
             ),
         }
-        for row in run_script(settings, _all_limits)
+        for row in run_script(settings, partial(_all_limits, day=day))
     ]
     columns = ("level", "id", "period", "budget_usd", "spent_usd", "held_usd", "available_usd")
     show(rows, columns=columns, as_json=as_json, empty="There are no budgets yet.")
 
 
-def _all_limits() -> Script[list[Row]]:
-    day = datetime.fromtimestamp(system_clock().now(), UTC).date()
+def _all_limits(*, day: date) -> Script[list[Row]]:
     found: list[Row] = []
     for period in PERIODS:
-        rows = yield from list_balances(period=period, day=day)
-        found += [row for row in rows if row["limit_micros"] is not None]
+        found += yield from list_budgets(period=period, day=day)
     return found

@@ -27,7 +27,7 @@ from gateway.cli.common import (
     show,
     show_json,
 )
-from gateway.clock import Clock, system_clock
+from gateway.clock import system_clock
 from gateway.db.script import Script
 
 
@@ -54,6 +54,7 @@ def create(
 ) -> None:
     """Make a key. Its value is shown once, now, and is stored nowhere."""
     settings = read_settings(config, database_url=database_url)
+    clock = system_clock()
     script = partial(
         _create,
         project=project,
@@ -61,7 +62,9 @@ def create(
         value=new_value(VIRTUAL),
         budget_micros=budget,
         period=period,
-        clock=system_clock(),
+        key_id=clock.new_id("key"),
+        project_id=clock.new_id("proj"),
+        now=clock.now(),
     )
     try:
         made = run_script(settings, script)
@@ -92,15 +95,16 @@ def _create(
     value: str,
     budget_micros: int | None,
     period: str,
-    clock: Clock,
+    key_id: str,
+    project_id: str,
+    now: int,
 ) -> Script[NewKey]:
-    now = clock.now()
     made = yield from create_key(
         project_name=project,
         name=name,
         value=value,
-        key_id=clock.new_id("key"),
-        project_id=clock.new_id("proj"),
+        key_id=key_id,
+        project_id=project_id,
         now=now,
     )
     if budget_micros is not None:

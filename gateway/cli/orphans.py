@@ -20,6 +20,7 @@ from gateway.cli.common import (
 from gateway.clock import system_clock
 from gateway.config import Settings
 from gateway.db.script import Script
+from gateway.upstream.replies import is_usable_id
 from gateway.videos.orphans import (
     NoOrphan,
     TooEarly,
@@ -86,6 +87,8 @@ def settle(
     as_json: bool,
 ) -> None:
     """Say that the upstream made the video: charge what is held, or follow it by its id."""
+    if upstream_id is not None and not is_usable_id(upstream_id):
+        raise click.UsageError("--upstream-id must be 1 to 256 bytes without control characters")
     settings = read_settings(config, database_url=database_url)
     now = system_clock().now()
     if upstream_id is not None:

@@ -11,6 +11,7 @@ import uvloop
 
 from gateway.app import running
 from gateway.cli.common import EXIT_FAILED, EXIT_USAGE, complain, read_settings
+from gateway.clock import Clock
 from gateway.config import Settings, SettingsError, settings_fields
 from gateway.db.migrate import SchemaError
 from gateway.errors import DatabaseUnavailable
@@ -59,12 +60,15 @@ def serve(config: Path | None, **flags: Any) -> None:
 
 
 async def serve_until_signal(
-    settings: Settings, *, on_step: Callable[[str], None] = lambda _: None
+    settings: Settings,
+    *,
+    clock: Clock | None = None,
+    on_step: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then finish what is in flight."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with running(settings, on_step=on_step):
+    async with running(settings, clock=clock, on_step=on_step):
         await stop.wait()

@@ -47,9 +47,7 @@ def settle_orphan(video_id: str, *, now: int) -> Script[int]:
     """Charge the held amount; return it. The video is not polled any more."""
     hold_id, amount_micros = yield from _take(video_id)
     reason = "orphan_settled"
-    if not (
-        yield from ledger.settle(hold_id, amount_micros=amount_micros, reason=reason, now=now)
-    ):
+    if not (yield from ledger.settle(hold_id, amount_micros=amount_micros, reason=reason, now=now)):
         yield from _correct(hold_id, amount_micros=amount_micros, reason=reason, now=now)
     return amount_micros
 

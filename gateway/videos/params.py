@@ -6,6 +6,7 @@ the parameter and what would be right. What leaves is rebuilt from the checked v
 filled in, so that the upstream bills exactly what was priced.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -20,6 +21,8 @@ _KNOWN: Final = ("prompt", "model", "seconds", "size", "input_reference")
 _JSON_NAMES: Final = {bool: "a boolean", int: "an integer", float: "a number", list: "an array"}
 # Durations of the relay's older channel, which clients still ask for.
 _RETIRED_SECONDS: Final = ("10", "15")
+# JSON can spell one (backslash, ud800); UTF-8 cannot.
+_SURROGATE: Final = re.compile("[\\ud800-\\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,7 @@ def check_create(
     Raises:
         InvalidRequest: naming the parameter, and what would be right.
     """
+    _check_unicode(values)
     _check_names(values)
     if values.get("input_reference") is not None:
         raise _not_a_file(values["input_reference"])
@@ -80,6 +84,18 @@ def check_create(
         },
         image=image,
     )
+
+
+def _check_unicode(values: Mapping[str, object]) -> None:
+    for name, value in values.items():
+        for text in (name, value):
+            if isinstance(text, str) and _SURROGATE.search(text):
+                readable = _SURROGATE.sub("?", name)
+                raise InvalidRequest(
+                    f"Invalid '{readable}': a lone surrogate is not Unicode text, and cannot be"
+                    " sent on as UTF-8.",
+                    param=readable,
+                )
 
 
 def _check_names(values: Mapping[str, object]) -> None:

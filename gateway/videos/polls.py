@@ -190,9 +190,9 @@ def _correct(claim: Claim, *, amount_micros: int, now: int) -> Script[Ended]:
 
 def _expires_at(video: Mapping[str, Any], otherwise: int) -> int:
     value = video.get("expires_at")
-    if isinstance(value, int) and 1 < value <= _MAX_UNIX_SECONDS:
-        return value
-    return otherwise
+    if isinstance(value, bool) or not isinstance(value, int):
+        return otherwise
+    return value if 0 < value <= _MAX_UNIX_SECONDS else otherwise
 
 
 def _json(value: Mapping[str, Any]) -> str:

@@ -16,14 +16,16 @@ class Work:
 
     def __init__(self, group: asyncio.TaskGroup) -> None:
         self._group = group
-        self._under_way: set[asyncio.Future[Any]] = set()
+        # The tasks, not the futures: a caller that is cancelled cancels its future only.
+        self._under_way: set[asyncio.Task[None]] = set()
 
     def start(self, work: Coroutine[Any, Any, T]) -> "asyncio.Future[T]":
         """Begin work; the future has its result or its exception. Cancelling it stops nothing."""
         outcome: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._under_way.add(outcome)
         outcome.add_done_callback(_seen)
-        self._group.create_task(self._finish(work, outcome))
+        task = self._group.create_task(_finish(work, outcome))
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
         return outcome
 
     async def drain(self, *, seconds: float) -> int:
@@ -32,17 +34,18 @@ class Work:
             await asyncio.wait(self._under_way, timeout=seconds)
         return len(self._under_way)
 
-    async def _finish(self, work: Coroutine[Any, Any, T], outcome: "asyncio.Future[T]") -> None:
-        try:
-            result = await work
-        except Exception as error:  # noqa: BLE001 - it is the caller's, and must not end the group
-            if not outcome.done():
-                outcome.set_exception(error)
-        else:
-            if not outcome.done():
-                outcome.set_result(result)
-        finally:
-            self._under_way.discard(outcome)
+
+async def _finish(work: Coroutine[Any, Any, T], outcome: "asyncio.Future[T]") -> None:
+    try:
+        result = await work
+    except Exception as error:  # noqa: BLE001 - it is the caller's, and must not end the group
+        if not outcome.done():
+            outcome.set_exception(error)
+    else:
+        if not outcome.done():
+            outcome.set_result(result)
+    finally:
+        outcome.cancel()  # does nothing but where the work itself was cancelled
 
 
 def _seen(outcome: "asyncio.Future[Any]") -> None:

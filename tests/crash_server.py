@@ -1,0 +1,68 @@
+"""How does a gateway die at a named step? Run as a process of its own: see processes.py.
+
+It serves as `video-gateway serve` does, and prints each step it reaches as a line of its log. At
+the n-th time of one step it kills or stops itself, for real. Its time is moved by a file.
+"""
+
+import dataclasses
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from gateway.cli.serve import serve_until_signal
+from gateway.clock import Clock, system_clock
+from gateway.config import Settings
+from gateway.telemetry.logs import configure_logs
+
+SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
+
+
+def main(told: dict[str, Any]) -> None:
+    configure_logs("json")
+    uvloop.run(
+        serve_until_signal(
+            Settings(**told["settings"]),
+            clock=moved_by(Path(told["clock_file"])),
+            on_step=striking(told["step"], nth=told["nth"], number=SIGNALS[told["act"]]),
+        )
+    )
+
+
+def moved_by(file: Path) -> Clock:
+    """Return the system's clock, ahead by the seconds in a file."""
+    system = system_clock()
+
+    def offset() -> int:
+        return int(file.read_text())
+
+    return dataclasses.replace(
+        system,
+        now=lambda: system.now() + offset(),
+        elapsed=lambda: system.elapsed() + offset(),
+    )
+
+
+def striking(step: str | None, *, nth: int, number: signal.Signals) -> Callable[[str], None]:
+    """Return an `on_step` that sends this process a signal at the n-th time of a step."""
+    left = nth
+
+    def on_step(reached: str) -> None:
+        nonlocal left
+        sys.stdout.write(json.dumps({"event": "step", "step": reached}) + "\n")
+        sys.stdout.flush()
+        if reached == step:
+            left -= 1
+            if left == 0:
+                os.kill(os.getpid(), number)
+
+    return on_step
+
+
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]))

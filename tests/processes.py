@@ -1,0 +1,276 @@
+"""How does a test run gateways as processes that die, stop, and are followed by others?"""
+
+import asyncio
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+from conftest import eventually, settings_for
+
+from gateway.app import open_database
+from gateway.billing.keys import VIRTUAL, create_key, new_value
+from gateway.clock import system_clock
+from gateway.config import Settings
+from gateway.db.script import Script
+from gateway.simulator.control import Control
+from gateway.simulator.server import Simulator
+from gateway.simulator.world import Settings as SimulatorSettings
+
+T = TypeVar("T")
+
+ENTRY = Path(__file__).with_name("crash_server.py")
+# Of sora-2, 4 seconds, 720p: what `create` asks for.
+PRICE_MICROS = 400_000
+# Longer than the lease of a poll or a mirror turn.
+PAST_A_TURN_SECONDS = 75
+COMMAND_SECONDS = 30
+DRAIN_SECONDS = 10
+
+
+@dataclass
+class Process:
+    """One gateway process; its log, and every step it reached, are read as they come."""
+
+    popen: subprocess.Popen[str]
+    lines: list[dict[str, Any]] = field(default_factory=list)
+    base_url: str = ""
+
+    def said(self, event: str) -> list[dict[str, Any]]:
+        """Return the lines of its log with an event's name."""
+        return [line for line in list(self.lines) if line.get("event") == event]
+
+    @property
+    def steps(self) -> list[str]:
+        return [line["step"] for line in self.said("step")]
+
+    async def died(self) -> int:
+        """Wait for its end and return the exit code."""
+        await eventually(self._is_dead, seconds=COMMAND_SECONDS)
+        return int(self.popen.returncode)
+
+    async def stopped(self) -> None:
+        """Wait until it has stopped itself."""
+        await eventually(self._is_stopped)
+
+    def resume(self) -> None:
+        self.popen.send_signal(signal.SIGCONT)
+
+    def terminate(self) -> None:
+        self.popen.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self.popen.kill()
+
+    async def reached(self, step: str, *, times: int = 1) -> None:
+        """Wait until it has reached a step so many times."""
+        await self.until(lambda: self.steps.count(step) >= times)
+
+    async def logged(self, event: str) -> dict[str, Any]:
+        """Wait for the first line with an event's name and return it."""
+        await self.until(lambda: bool(self.said(event)))
+        return self.said(event)[0]
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        async def met() -> bool:
+            return condition()
+
+        await eventually(met)
+
+    async def _is_dead(self) -> bool:
+        return self.popen.poll() is not None
+
+    async def _is_stopped(self) -> bool:
+        # Only looked at: whether it has ended is for Popen to find out.
+        flags = os.WSTOPPED | os.WNOHANG | os.WNOWAIT
+        return os.waitid(os.P_PID, self.popen.pid, flags) is not None
+
+
+@dataclass
+class Scene:
+    """One folder, one upstream, and the gateway processes that follow each other on them."""
+
+    folder: Path
+    simulator: Simulator
+    control: Control
+    settings: Settings
+    key: str
+    offset_seconds: int = 0
+
+    @asynccontextmanager
+    async def process(
+        self, step: str | None = None, *, nth: int = 1, act: str = "kill", **changes: Any
+    ) -> AsyncIterator[Process]:
+        """Start a gateway, which serves when this returns; it is gone when the context ends."""
+        told = {
+            "settings": self._plain() | changes,
+            "clock_file": str(self._clock_file),
+            "step": step,
+            "nth": nth,
+            "act": act,
+        }
+        with _started([sys.executable, str(ENTRY), json.dumps(told)]) as process:
+            started = await process.logged("gateway_started")
+            process.base_url = f"http://127.0.0.1:{started['port']}/v1"
+            yield process
+
+    def jump(self, seconds: int) -> None:
+        """Move the time of all gateway processes."""
+        self.offset_seconds += seconds
+        fresh = self._clock_file.with_suffix(".new")
+        fresh.write_text(str(self.offset_seconds))
+        fresh.replace(self._clock_file)
+
+    def client(self, process: Process) -> httpx.AsyncClient:
+        return httpx.AsyncClient(
+            base_url=process.base_url,
+            headers={"authorization": f"Bearer {self.key}"},
+            trust_env=False,
+            timeout=COMMAND_SECONDS,
+        )
+
+    async def create(self, process: Process, prompt: str = "a heron") -> httpx.Response:
+        async with self.client(process) as client:
+            return await client.post("/videos", json={"prompt": prompt})
+
+    async def command(self, *words: str) -> tuple[int, str]:
+        """Run `video-gateway` as an operator does; return exit code and output."""
+        done = await asyncio.to_thread(
+            subprocess.run,
+            [
+                *(sys.executable, "-m", "gateway", *words),
+                *("--database-url", self.settings.database_url),
+            ],
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_SECONDS,
+            check=False,
+        )
+        return done.returncode, done.stdout + done.stderr
+
+    async def orphans(self) -> list[dict[str, Any]]:
+        code, text = await self.command("orphans", "list", "--json")
+        assert code == 0, text
+        return list(json.loads(text))
+
+    async def adds_up(self) -> None:
+        """Insist that every balance is the sum of its entries."""
+        code, text = await self.command("ledger", "audit")
+        assert code == 0, text
+
+    async def run(self, script: Callable[[], Script[T]]) -> T:
+        """Run a script beside the processes; call it while one of them is up."""
+        async with open_database(self.settings, clock=system_clock()) as database:
+            return await database.run(script)
+
+    def rows(self, text: str, *args: str) -> list[sqlite3.Row]:
+        """Look into the database; while a process is up, so that looking recovers nothing."""
+        with closing(sqlite3.connect(self.settings.database_path, timeout=5)) as connection:
+            connection.row_factory = sqlite3.Row
+            return connection.execute(text, args).fetchall()
+
+    def money(self) -> tuple[int, int]:
+        """Return spent and held micros of the organization."""
+        ((spent, held),) = self.rows(
+            "SELECT COALESCE(SUM(spent_micros), 0), COALESCE(SUM(held_micros), 0) FROM balances"
+            " WHERE level = 'organization' AND period = 'total'"
+        )
+        return spent, held
+
+    def entries(self) -> Counter[str]:
+        """Return how many entries of each kind there are."""
+        rows = self.rows("SELECT kind, COUNT(*) FROM entries GROUP BY kind")
+        return Counter({kind: count for kind, count in rows})
+
+    async def mirrored(self, count: int = 1) -> None:
+        """Wait until so many videos are in the store."""
+        await self.counted("SELECT id FROM assets WHERE mirrored_at IS NOT NULL", count)
+
+    async def orphaned(self, count: int = 1) -> None:
+        """Wait until so many videos are orphans."""
+        await self.counted("SELECT id FROM videos WHERE orphaned_at IS NOT NULL", count)
+
+    async def counted(self, text: str, count: int) -> None:
+        async def met() -> bool:
+            return len(self.rows(text)) == count
+
+        await eventually(met, seconds=COMMAND_SECONDS)
+
+    async def executed(self) -> list[dict[str, Any]]:
+        """Return every video that the upstream has made."""
+        return list((await self.control.state())["executed"])
+
+    async def downloads(self, process: Process, video_id: str) -> None:
+        """Insist that a client gets the bytes that the upstream has made."""
+        async with self.client(process) as client:
+            answer = await client.get(f"/videos/{video_id}/content")
+        assert answer.status_code == 200, answer.text
+        assert answer.content == await self.control.content(video_id)
+
+    @property
+    def _clock_file(self) -> Path:
+        return self.folder / "clock"
+
+    def _plain(self) -> dict[str, Any]:
+        names = (
+            *("port", "ops_port", "database_url", "store_url", "upstream_base_url"),
+            *("upstream_api_key", "poll_interval_seconds", "shutdown_seconds"),
+            *("upstream_post_seconds", "reply_seconds"),
+        )
+        return {name: getattr(self.settings, name) for name in names}
+
+
+@asynccontextmanager
+async def scene(folder: Path, **changes: Any) -> AsyncIterator[Scene]:
+    """Run a simulated upstream whose videos are finished at once; a gateway may start beside it."""
+    simulated = SimulatorSettings(queue_seconds=0, generation_seconds=0)
+    async with (
+        Simulator(settings=simulated) as simulator,
+        Control(simulator.base_url) as control,
+    ):
+        settings = settings_for(folder, simulator.base_url, **changes)
+        made = Scene(folder, simulator, control, settings, key=new_value(VIRTUAL))
+        made.jump(0)
+        clock = system_clock()
+        await made.run(
+            partial(
+                create_key,
+                project_name="studio",
+                name="test",
+                value=made.key,
+                key_id=clock.new_id("key"),
+                project_id=clock.new_id("proj"),
+                now=clock.now(),
+            )
+        )
+        yield made
+
+
+@contextmanager
+def _started(command: list[str]) -> Iterator[Process]:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as popen:
+        process = Process(popen)
+        reader = threading.Thread(target=_read, args=(process,))
+        reader.start()
+        try:
+            yield process
+        finally:
+            popen.kill()
+            reader.join()
+
+
+def _read(process: Process) -> None:
+    assert process.popen.stdout is not None
+    for line in process.popen.stdout:
+        process.lines.append(json.loads(line))
