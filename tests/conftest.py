@@ -176,6 +176,14 @@ class World:
 
         return await self.database.read(script)
 
+    async def change(self, text: str, *args: str | int | None) -> None:
+        """Change records behind the gateway's back."""
+
+        def script() -> Script[None]:
+            yield Sql(text, args)
+
+        await self.database.run(script)
+
     async def one(self, text: str, *args: str | int | None) -> Any:
         """Return the only value of the only row."""
         ((value,),) = await self.rows(text, *args)
@@ -195,7 +203,7 @@ class World:
         return not await self.database.read(audit)
 
 
-def settings_for(folder: Path, upstream_base_url: str, **changes: Any) -> Settings:
+def settings_for(folder: Path, upstream_base_url: str, /, **changes: Any) -> Settings:
     defaults: dict[str, Any] = {
         "port": 0,
         "ops_port": 0,

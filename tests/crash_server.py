@@ -8,8 +8,10 @@ import dataclasses
 import json
 import os
 import signal
+import sqlite3
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +27,20 @@ SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
 
 def main(told: dict[str, Any]) -> None:
     configure_logs("json")
+    settings = Settings(**told["settings"])
+
+    def strike() -> None:
+        if told["act"] == "stop":
+            # Stopped in the middle of a write, it would keep everybody else from writing.
+            with closing(sqlite3.connect(settings.database_path)) as connection:
+                connection.execute("BEGIN IMMEDIATE")
+        os.kill(os.getpid(), SIGNALS[told["act"]])
+
     uvloop.run(
         serve_until_signal(
-            Settings(**told["settings"]),
+            settings,
             clock=moved_by(Path(told["clock_file"])),
-            on_step=striking(told["step"], nth=told["nth"], number=SIGNALS[told["act"]]),
+            on_step=at(told["step"], nth=told["nth"], strike=strike),
         )
     )
 
@@ -48,8 +59,8 @@ def moved_by(file: Path) -> Clock:
     )
 
 
-def striking(step: str | None, *, nth: int, number: signal.Signals) -> Callable[[str], None]:
-    """Return an `on_step` that sends this process a signal at the n-th time of a step."""
+def at(step: str | None, *, nth: int, strike: Callable[[], None]) -> Callable[[str], None]:
+    """Return an `on_step` that says each step, and strikes at the n-th time of one."""
     left = nth
 
     def on_step(reached: str) -> None:
@@ -59,7 +70,7 @@ def striking(step: str | None, *, nth: int, number: signal.Signals) -> Callable[
         if reached == step:
             left -= 1
             if left == 0:
-                os.kill(os.getpid(), number)
+                strike()
 
     return on_step
 

@@ -36,7 +36,6 @@ PRICE_MICROS = 400_000
 # Longer than the lease of a poll or a mirror turn.
 PAST_A_TURN_SECONDS = 75
 COMMAND_SECONDS = 30
-DRAIN_SECONDS = 10
 
 
 @dataclass
@@ -55,14 +54,14 @@ class Process:
     def steps(self) -> list[str]:
         return [line["step"] for line in self.said("step")]
 
-    async def died(self) -> int:
-        """Wait for its end and return the exit code."""
-        await eventually(self._is_dead, seconds=COMMAND_SECONDS)
+    async def died(self, *, seconds: float = COMMAND_SECONDS) -> int:
+        """Wait for its end and return the exit code; raises TimeoutError."""
+        await self.until(self._is_dead, seconds=seconds)
         return int(self.popen.returncode)
 
     async def stopped(self) -> None:
         """Wait until it has stopped itself."""
-        await eventually(self._is_stopped)
+        await self.until(self._is_stopped)
 
     def resume(self) -> None:
         self.popen.send_signal(signal.SIGCONT)
@@ -82,16 +81,25 @@ class Process:
         await self.until(lambda: bool(self.said(event)))
         return self.said(event)[0]
 
-    async def until(self, condition: Callable[[], bool]) -> None:
+    async def until(
+        self, condition: Callable[[], bool], *, seconds: float = COMMAND_SECONDS
+    ) -> None:
         async def met() -> bool:
             return condition()
 
-        await eventually(met)
+        await eventually(met, seconds=seconds)
 
-    async def _is_dead(self) -> bool:
+    async def served(self) -> bool:
+        """Wait until it serves; tell whether it does, or died at one of its first steps."""
+        await self.until(lambda: bool(self.said("gateway_started")) or self._is_dead())
+        for started in self.said("gateway_started"):
+            self.base_url = f"http://127.0.0.1:{started['port']}/v1"
+        return bool(self.base_url)
+
+    def _is_dead(self) -> bool:
         return self.popen.poll() is not None
 
-    async def _is_stopped(self) -> bool:
+    def _is_stopped(self) -> bool:
         # Only looked at: whether it has ended is for Popen to find out.
         flags = os.WSTOPPED | os.WNOHANG | os.WNOWAIT
         return os.waitid(os.P_PID, self.popen.pid, flags) is not None
@@ -112,7 +120,10 @@ class Scene:
     async def process(
         self, step: str | None = None, *, nth: int = 1, act: str = "kill", **changes: Any
     ) -> AsyncIterator[Process]:
-        """Start a gateway, which serves when this returns; it is gone when the context ends."""
+        """Start a gateway, which serves from now on; it is gone when the context ends.
+
+        One that is to strike may have done so before it serves.
+        """
         told = {
             "settings": self._plain() | changes,
             "clock_file": str(self._clock_file),
@@ -121,8 +132,7 @@ class Scene:
             "act": act,
         }
         with _started([sys.executable, str(ENTRY), json.dumps(told)]) as process:
-            started = await process.logged("gateway_started")
-            process.base_url = f"http://127.0.0.1:{started['port']}/v1"
+            assert await process.served() or step is not None
             yield process
 
     def jump(self, seconds: int) -> None:
@@ -131,6 +141,10 @@ class Scene:
         fresh = self._clock_file.with_suffix(".new")
         fresh.write_text(str(self.offset_seconds))
         fresh.replace(self._clock_file)
+
+    def now(self) -> int:
+        """Return the time of all gateway processes."""
+        return system_clock().now() + self.offset_seconds
 
     def client(self, process: Process) -> httpx.AsyncClient:
         return httpx.AsyncClient(
@@ -191,7 +205,7 @@ class Scene:
     def entries(self) -> Counter[str]:
         """Return how many entries of each kind there are."""
         rows = self.rows("SELECT kind, COUNT(*) FROM entries GROUP BY kind")
-        return Counter({kind: count for kind, count in rows})
+        return Counter(dict(rows))
 
     async def mirrored(self, count: int = 1) -> None:
         """Wait until so many videos are in the store."""
@@ -210,6 +224,14 @@ class Scene:
     async def executed(self) -> list[dict[str, Any]]:
         """Return every video that the upstream has made."""
         return list((await self.control.state())["executed"])
+
+    async def happened(self, count: int = 1) -> None:
+        """Wait until the upstream has made so many videos."""
+
+        async def met() -> bool:
+            return len(await self.executed()) == count
+
+        await eventually(met)
 
     async def downloads(self, process: Process, video_id: str) -> None:
         """Insist that a client gets the bytes that the upstream has made."""

@@ -6,6 +6,7 @@ SDKs do by themselves) if that was too short.
 """
 
 import asyncio
+import json
 from typing import Final
 
 from starlette.requests import Request
@@ -19,7 +20,7 @@ from gateway.db.script import Row
 from gateway.errors import ContentExpired, ContentPending, InvalidRequest, NotFound
 from gateway.store import ContentMissing
 from gateway.videos.lifecycle import COMPLETED
-from gateway.videos.records import find_content
+from gateway.videos.records import find_content, find_video
 
 VARIANTS: Final = ("video", "thumbnail", "spritesheet")
 _LOOK_AGAIN_SECONDS: Final = 0.25
@@ -79,9 +80,10 @@ async def _mirrored(parts: Parts, *, upstream_id: str, project_id: str, variant:
         )
         if row is None:
             raise no_such_video(upstream_id)
-        if row["status"] != COMPLETED:
+        seen = row["status"] == COMPLETED
+        if not seen and not await _shown_completed(parts, upstream_id, project_id=project_id):
             raise NotFound("Video is not ready yet, use GET /v1/videos/{video_id} to check status.")
-        if row["asset_id"] is None:
+        if seen and row["asset_id"] is None:
             raise NotFound(f"This video has no {variant}.", param="variant")
         if row["gone_at"] is not None:
             raise ContentExpired("The content of this video expired before it could be mirrored.")
@@ -93,3 +95,11 @@ async def _mirrored(parts: Parts, *, upstream_id: str, project_id: str, variant:
                 headers={"retry-after-ms": _COME_BACK_MILLISECONDS},
             )
         await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+
+
+async def _shown_completed(parts: Parts, upstream_id: str, *, project_id: str) -> bool:
+    """Tell whether the client was told so, in the very answer to its submit, before any poll."""
+    row = await parts.database.read(
+        lambda: find_video(upstream_id=upstream_id, project_id=project_id)
+    )
+    return row is not None and json.loads(row["object"])["status"] == COMPLETED

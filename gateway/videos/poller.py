@@ -125,7 +125,8 @@ async def _found(
             log.debug("poll_pending", status=pending.status)
             await _said_nothing(polling, claim, "never_ended", missing=False, log=log)
         case Pending() as pending:
-            due_at = _next_poll(polling, claim, now=now)
+            # An orphan that is remembered is none any more, and is polled as often as any other.
+            due_at = _next_poll(polling, orphaned=False, now=now)
             script = partial(write_pending, claim, pending, reply.object, due_at=due_at, now=now)
             if not await polling.database.run(script):
                 log.warning("poll_lease_lost")
@@ -171,7 +172,7 @@ async def _said_nothing(
         script = partial(write_orphan, claim, reason=reason, due_at=due_at, now=now)
         log.error("video_orphaned", reason=reason)
     else:
-        due_at = _next_poll(polling, claim, now=now)
+        due_at = _next_poll(polling, orphaned=claim.orphaned, now=now)
         script = partial(write_nothing, claim, missing=missing, due_at=due_at, now=now)
         log.warning("poll_said_nothing", reason=reason)
     if not await polling.database.run(script):
@@ -189,8 +190,8 @@ def _report_end(
         log.info(event, **facts)
 
 
-def _next_poll(polling: Polling, claim: Claim, *, now: int) -> int:
-    if claim.orphaned:
+def _next_poll(polling: Polling, *, orphaned: bool, now: int) -> int:
+    if orphaned:
         return now + ORPHAN_INTERVAL_SECONDS
     spread = 1 + _JITTER * (polling.clock.chance() - 0.5)
     return now + max(1, round(polling.interval_seconds * spread))

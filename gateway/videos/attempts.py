@@ -1,0 +1,179 @@
+"""Is this request one that we have had before? Scripts only.
+
+Both official SDKs send a create up to twice more by themselves, after 408, 409, 429, 5xx and lost
+connections, without an idempotency key. Two ways lead back to the first attempt:
+
+- `Idempotency-Key`: within a project and for 24 hours, the same key with the same fields is the
+  same intent; with other fields it is a mistake.
+- `X-Stainless-Retry-Count` of 1 or more, without such a key: the same virtual key has sent the same
+  fields shortly before. One attempt answers one retry of each count; first of all one whose client
+  was gone before it was answered, else the newest.
+
+An attempt whose hold was released bought nothing: it never answers for another, and frees its key.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from gateway.db.script import Row, Script, Sql
+
+IDEMPOTENCY_SECONDS: Final = 24 * 3600
+RETRY_MARGIN_SECONDS: Final = 180
+RETRY_WINDOW_SECONDS: Final = 15 * 60
+
+_FACTS: Final = (
+    "SELECT attempts.video_id, attempts.fields_sha256, attempts.answer, attempts.left_at,"
+    " videos.orphaned_at, videos.refused_at, videos.submit_lease_ends_at FROM attempts"
+    " JOIN videos ON videos.id = attempts.video_id"
+)
+
+
+class IdempotencyKeyReused(Exception):
+    """The key was used for other fields."""
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """What a create says of itself.
+
+    Attributes:
+        fields_sha256: over the parsed parameters and the file.
+        retry_count: what an SDK says of itself; 0 for a first attempt.
+        window_seconds: how far back a retry looks for its first attempt.
+    """
+
+    fields_sha256: str
+    idempotency_key: str | None = None
+    retry_count: int = 0
+    window_seconds: int = RETRY_WINDOW_SECONDS
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """The attempt that answers for a request.
+
+    Attributes:
+        answer: the body of the first answer, or None while there is none.
+        unknown: its outcome is unknown, or nobody is left who could find it out.
+        refused: it bought nothing; the request is to be treated as the first.
+    """
+
+    video_id: str
+    answer: str | None
+    unknown: bool
+    refused: bool
+
+
+def find_earlier(
+    intent: Intent, *, project_id: str, key_id: str, now: int
+) -> Script[Earlier | None]:
+    """Return the attempt that a request repeats, and claim it for this retry; None: a new one.
+
+    Raises:
+        IdempotencyKeyReused: the key was used for other fields.
+    """
+    if intent.idempotency_key is not None:
+        return (yield from _by_key(intent, project_id=project_id, now=now))
+    if intent.retry_count > 0:
+        return (yield from _by_retry(intent, key_id=key_id, now=now))
+    return None
+
+
+def write_attempt(
+    intent: Intent, *, video_id: str, project_id: str, key_id: str, now: int
+) -> Script[None]:
+    """Write down the attempt that is about to buy a video, in the transaction of its hold."""
+    yield Sql(
+        "INSERT INTO attempts (video_id, project_id, key_id, idempotency_key, fields_sha256,"
+        " created_at, retry_count) VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING",
+        (
+            video_id,
+            project_id,
+            key_id,
+            intent.idempotency_key,
+            intent.fields_sha256,
+            now,
+            intent.retry_count,
+        ),
+    )
+
+
+def write_answer(video_id: str, answer: str) -> Script[None]:
+    """Keep the first answer, in the transaction that records the upstream's id."""
+    yield Sql(
+        "UPDATE attempts SET answer = $2 WHERE video_id = $1 AND answer IS NULL",
+        (video_id, answer),
+    )
+
+
+def free_key(video_id: str) -> Script[None]:
+    """Let the idempotency key of a released attempt be used again."""
+    yield Sql("UPDATE attempts SET idempotency_key = NULL WHERE video_id = $1", (video_id,))
+
+
+def write_left(video_id: str, *, now: int) -> Script[None]:
+    """Write down that the client of an attempt was gone before it was answered."""
+    yield Sql("UPDATE attempts SET left_at = $2 WHERE video_id = $1", (video_id, now))
+
+
+def look_again(video_id: str, *, now: int) -> Script[Earlier]:
+    """Return how an earlier attempt stands now."""
+    (row,) = yield Sql(f"{_FACTS} WHERE attempts.video_id = $1", (video_id,))
+    return _earlier(row, now=now)
+
+
+def forget_old(*, now: int) -> Script[int]:
+    """Remove attempts that can answer for nothing any more; return how many."""
+    rows = yield Sql(
+        "DELETE FROM attempts WHERE created_at < $1 RETURNING video_id",
+        (now - IDEMPOTENCY_SECONDS,),
+    )
+    return len(rows)
+
+
+def _by_key(intent: Intent, *, project_id: str, now: int) -> Script[Earlier | None]:
+    rows = yield Sql(
+        f"{_FACTS} WHERE attempts.project_id = $1 AND attempts.idempotency_key = $2"
+        " AND attempts.created_at > $3",
+        (project_id, intent.idempotency_key, now - IDEMPOTENCY_SECONDS),
+    )
+    if not rows:
+        # What is older than a day holds its key no longer.
+        yield Sql(
+            "UPDATE attempts SET idempotency_key = NULL WHERE project_id = $1"
+            " AND idempotency_key = $2",
+            (project_id, intent.idempotency_key),
+        )
+        return None
+    if rows[0]["fields_sha256"] != intent.fields_sha256:
+        raise IdempotencyKeyReused
+    return _earlier(rows[0], now=now)
+
+
+def _by_retry(intent: Intent, *, key_id: str, now: int) -> Script[Earlier | None]:
+    rows = yield Sql(
+        f"{_FACTS} WHERE attempts.key_id = $1 AND attempts.fields_sha256 = $2"
+        " AND attempts.created_at >= $3 AND attempts.retry_count < $4"
+        " AND attempts.idempotency_key IS NULL AND videos.refused_at IS NULL"
+        " ORDER BY CASE WHEN attempts.left_at IS NULL THEN 1 ELSE 0 END,"
+        " attempts.created_at DESC, attempts.video_id DESC LIMIT 1",
+        (key_id, intent.fields_sha256, now - intent.window_seconds, intent.retry_count),
+    )
+    if not rows:
+        return None
+    yield Sql(
+        "UPDATE attempts SET retry_count = $2 WHERE video_id = $1",
+        (rows[0]["video_id"], intent.retry_count),
+    )
+    return _earlier(rows[0], now=now)
+
+
+def _earlier(row: Row, *, now: int) -> Earlier:
+    answered = row["answer"] is not None
+    return Earlier(
+        video_id=row["video_id"],
+        answer=row["answer"],
+        unknown=not answered
+        and (row["orphaned_at"] is not None or now > row["submit_lease_ends_at"]),
+        refused=row["refused_at"] is not None,
+    )

@@ -1,0 +1,430 @@
+"""Is every video followed to its end, and is its money moved by evidence alone?"""
+
+import asyncio
+import bisect
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from conftest import LogLines, World, eventually, world
+
+from gateway.billing.budgets import Account, accounting_day
+from gateway.billing.keys import NewKey
+from gateway.billing.ledger import Hold
+from gateway.db.script import Row, Script
+from gateway.simulator.rules import Asked
+from gateway.simulator.world import Settings as SimulatorSettings
+from gateway.simulator.world import execute
+from gateway.upstream.client import Upstream, UpstreamSettings
+from gateway.upstream.envelopes import RequestIds
+from gateway.upstream.replies import Accepted
+from gateway.videos.orphans import list_orphans
+from gateway.videos.poller import (
+    MISSING_POLLS_LIMIT,
+    ORPHAN_INTERVAL_SECONDS,
+    STEPS,
+    Polling,
+    poll_forever,
+)
+from gateway.videos.records import Submit, open_submit, record_accepted
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+# Longer than any of these tests: a poll takes place when the test moves the time, and only then.
+INTERVAL_SECONDS = 60
+FOREVER_SECONDS = 10_000_000
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
+    folder = tmp_path_factory.mktemp("poller")
+    async with world(
+        folder, poll_interval_seconds=INTERVAL_SECONDS, patience_seconds=FOREVER_SECONDS
+    ) as made:
+        yield made
+
+
+async def all_polled(
+    made: World, bought: dict[str, str], *, after_seconds: int = INTERVAL_SECONDS + 1
+) -> dict[str, dict[str, Any]]:
+    """Let time pass, wait until the polls that are then due are recorded, and return the facts."""
+    before = {name: (await made.facts(bought[name]))["polled_at"] for name in bought}
+    made.timeline.offset_seconds += after_seconds
+
+    async def recorded() -> dict[str, dict[str, Any]] | None:
+        found = {name: await made.facts(bought[name]) for name in bought}
+        done = all(found[name]["polled_at"] != before[name] for name in bought)
+        return found if done else None
+
+    found: dict[str, dict[str, Any]] = await eventually(recorded)
+    return found
+
+
+async def polled(
+    made: World, video_id: str, *, after_seconds: int = INTERVAL_SECONDS + 1
+) -> dict[str, Any]:
+    """Let time pass, wait until the poll that is then due is recorded, and return the facts."""
+    return (await all_polled(made, {"": video_id}, after_seconds=after_seconds))[""]
+
+
+async def shown(made: World, key: NewKey, video_id: str) -> dict[str, Any]:
+    async with made.client(key) as client:
+        answer = await client.get(f"/videos/{video_id}")
+    assert answer.status_code == 200
+    video: dict[str, Any] = answer.json()
+    return video
+
+
+async def almost_lost(made: World, video_id: str, *, polls_left: int) -> None:
+    """Let the upstream have said so often that there is no such video, that so many are left."""
+    missing = MISSING_POLLS_LIMIT - polls_left
+    await made.change(
+        "UPDATE videos SET missing_polls = $2 WHERE upstream_id = $1", video_id, missing
+    )
+
+
+async def orphans(made: World) -> dict[str, Row]:
+    return {row["upstream_id"]: row for row in await made.database.read(list_orphans)}
+
+
+PROVING_NOTHING = [
+    "401*1",
+    "403*1",
+    "404*1",
+    "410*1",
+    "429*1 1",
+    "500*1",
+    "502*1",
+    "503*1",
+    "504*1",
+    "500-envelope*1",
+    "no-channel*1",
+    "302*1",
+    "html*1",
+    "empty*1",
+    "garbage*1",
+    "drop*1",
+    "half-body*1",
+    "status*1 unknown",
+    "status*1 expired",
+    "unset*1 status",
+    "set*1 7 key=status",
+    "answer*1 null",
+    'answer*1 {"status":"failed"} status=202',
+    'answer*1 {"status":"failed"} status=404',
+]
+
+
+async def test_a_poll_that_proves_nothing_moves_no_money_and_a_later_one_does(
+    shared: World,
+) -> None:
+    key = await shared.key()
+    bought = {
+        fault: await shared.buy(key, f"[[queue 1]] [[retrieve:{fault}]]")
+        for fault in PROVING_NOTHING
+    }
+    await shared.control.advance(1)
+    first = await all_polled(shared, bought)
+    assert {
+        fault: (facts["hold_state"], facts["status"]) for fault, facts in first.items()
+    } == dict.fromkeys(PROVING_NOTHING, ("held", "queued"))
+    for video_id in bought.values():
+        assert (await shown(shared, key, video_id))["status"] == "queued"
+    second = await all_polled(shared, bought)
+    assert {
+        fault: (facts["hold_settled_micros"], facts["status"]) for fault, facts in second.items()
+    } == dict.fromkeys(PROVING_NOTHING, (400_000, "completed"))
+
+
+DIALECTS = {
+    "submitted": ("queued", "held"),
+    "NOT_START": ("queued", "held"),
+    "pending": ("queued", "held"),
+    "processing": ("in_progress", "held"),
+    "generating": ("in_progress", "held"),
+    "running": ("in_progress", "held"),
+    "success": ("completed", "settled"),
+    "SUCCEEDED": ("completed", "settled"),
+    "done": ("completed", "settled"),
+    "finished": ("completed", "settled"),
+    "failure": ("failed", "released"),
+    "error": ("failed", "released"),
+    "cancelled": ("failed", "released"),
+}
+
+
+async def test_the_words_of_relays_become_the_four_of_openai(shared: World) -> None:
+    key = await shared.key()
+    bought = {
+        word: await shared.buy(key, f"[[queue {FOREVER_SECONDS}]] [[retrieve:status {word}]]")
+        for word in DIALECTS
+    }
+    found = await all_polled(shared, bought)
+    assert {
+        word: (facts["status"], facts["hold_state"]) for word, facts in found.items()
+    } == DIALECTS
+    for word, video_id in bought.items():
+        assert (await shown(shared, key, video_id))["status"] == DIALECTS[word][0]
+
+
+SETTLED_MICROS = {
+    "no-seconds": 800_000,
+    "seconds many": 800_000,
+    "seconds 0": 800_000,
+    "seconds -4": 800_000,
+    "set true key=seconds": 800_000,
+    "set 8 key=seconds": 800_000,
+    "seconds 4": 400_000,
+    "seconds 7.5": 750_000,
+}
+
+
+async def test_the_actual_seconds_are_settled_and_the_held_amount_where_they_are_unreadable(
+    shared: World, logged: LogLines
+) -> None:
+    key = await shared.key()
+    bought = {
+        fault: await shared.buy(key, f"[[retrieve:{fault}]]", seconds="8")
+        for fault in SETTLED_MICROS
+    }
+    found = await all_polled(shared, bought)
+    assert {
+        fault: facts["hold_settled_micros"] for fault, facts in found.items()
+    } == SETTLED_MICROS
+    assert logged.lines("settled_above_hold") == []
+    assert await shared.adds_up()
+
+
+async def test_more_seconds_than_were_held_are_settled_and_reported_as_an_error(
+    shared: World, logged: LogLines
+) -> None:
+    key = await shared.key(budget="0.50")
+    video_id = await shared.buy(key, "[[longer 12]]")
+    facts = await polled(shared, video_id)
+    assert facts["hold_settled_micros"] == 1_200_000
+    (alarm,) = logged.lines("settled_above_hold")
+    assert (alarm["level"], alarm["held_micros"], alarm["settled_micros"]) == (
+        "error",
+        400_000,
+        1_200_000,
+    )
+    assert await shared.adds_up()
+
+
+async def test_a_video_the_upstream_has_lost_is_an_orphan_until_it_is_remembered(
+    shared: World, logged: LogLines
+) -> None:
+    key = await shared.key()
+    video_id = await shared.buy(key, f"[[queue 1]] [[retrieve:404*{MISSING_POLLS_LIMIT}]]")
+    await shared.control.advance(1)
+    for _ in range(MISSING_POLLS_LIMIT - 1):
+        facts = await polled(shared, video_id)
+        assert facts["orphaned_at"] is None
+    facts = await polled(shared, video_id)
+    assert (facts["orphan_reason"], facts["hold_state"]) == ("missing", "held")
+    assert video_id in await orphans(shared)
+    video = await shown(shared, key, video_id)
+    assert (video["status"], video["error"]["code"]) == ("failed", "outcome_unknown")
+    assert [line["level"] for line in logged.lines("video_orphaned")] == ["error"]
+    facts = await polled(shared, video_id, after_seconds=ORPHAN_INTERVAL_SECONDS + 1)
+    assert (facts["hold_state"], facts["orphaned_at"]) == ("settled", None)
+    video = await shown(shared, key, video_id)
+    assert (video["status"], video["error"]) == ("completed", None)
+    assert video_id not in await orphans(shared)
+    assert await shared.adds_up()
+
+
+async def test_a_404_now_and_then_does_not_add_up_to_a_loss(shared: World) -> None:
+    key = await shared.key()
+    faults = "[[retrieve:404*1]] [[retrieve:delay*1 0.01]] [[retrieve:404]]"
+    video_id = await shared.buy(key, f"[[queue {FOREVER_SECONDS}]] {faults}")
+    await almost_lost(shared, video_id, polls_left=2)
+    assert (await polled(shared, video_id))["missing_polls"] == MISSING_POLLS_LIMIT - 1
+    assert (await polled(shared, video_id))["missing_polls"] == 0
+    facts = await polled(shared, video_id)
+    assert (facts["missing_polls"], facts["orphaned_at"]) == (1, None)
+
+
+async def test_a_lost_video_that_turns_up_in_the_queue_is_polled_as_any_other(
+    shared: World,
+) -> None:
+    key = await shared.key()
+    video_id = await shared.buy(key, f"[[queue {FOREVER_SECONDS}]] [[retrieve:404*1]]")
+    await almost_lost(shared, video_id, polls_left=1)
+    assert (await polled(shared, video_id))["orphaned_at"] is not None
+    facts = await polled(shared, video_id, after_seconds=ORPHAN_INTERVAL_SECONDS + 1)
+    assert (facts["orphaned_at"], facts["status"]) == (None, "queued")
+    assert facts["due_at"] - facts["polled_at"] <= INTERVAL_SECONDS
+    assert (await shown(shared, key, video_id))["status"] == "queued"
+
+
+async def test_a_video_without_an_end_is_an_orphan_once_patience_is_over(
+    tmp_path: Path, logged: LogLines
+) -> None:
+    async with world(
+        tmp_path, poll_interval_seconds=INTERVAL_SECONDS, patience_seconds=1000
+    ) as made:
+        key = await made.key()
+        video_id = await made.buy(key, "[[queue 5000]]")
+        assert (await polled(made, video_id, after_seconds=900))["orphaned_at"] is None
+        facts = await polled(made, video_id, after_seconds=200)
+        assert (facts["orphan_reason"], facts["hold_state"]) == ("never_ended", "held")
+        assert (await orphans(made))[video_id]["orphan_reason"] == "never_ended"
+        video = await shown(made, key, video_id)
+        assert (video["status"], video["error"]["code"]) == ("failed", "outcome_unknown")
+        assert await made.total() == (0, 400_000)
+        facts = await polled(made, video_id, after_seconds=ORPHAN_INTERVAL_SECONDS + 1)
+        assert facts["hold_state"] == "held"
+        await made.control.advance(5000)
+        facts = await polled(made, video_id, after_seconds=ORPHAN_INTERVAL_SECONDS + 1)
+        assert (facts["hold_state"], facts["orphaned_at"]) == ("settled", None)
+        assert (await shown(made, key, video_id))["status"] == "completed"
+        assert await made.total() == (400_000, 0)
+        assert await made.adds_up()
+    (alarm,) = logged.lines("video_orphaned")
+    assert (alarm["level"], alarm["reason"]) == ("error", "never_ended")
+
+
+async def test_an_upstream_that_is_silent_for_longer_than_patience_makes_an_orphan(
+    tmp_path: Path,
+) -> None:
+    async with world(
+        tmp_path, poll_interval_seconds=INTERVAL_SECONDS, patience_seconds=1000
+    ) as made:
+        key = await made.key()
+        video_id = await made.buy(key, "[[queue 1]]")
+        await made.control.go_dark()
+        facts = await polled(made, video_id, after_seconds=1001)
+        assert (facts["orphan_reason"], facts["hold_state"]) == ("connection_lost", "held")
+
+
+async def test_a_poll_that_hangs_holds_up_no_other_and_is_made_again(tmp_path: Path) -> None:
+    async with world(tmp_path, poll_interval_seconds=INTERVAL_SECONDS) as made:
+        key = await made.key()
+        hanging = await made.buy(key, "[[retrieve:hang*1]]")
+        other = await made.buy(key)
+        upstream = UpstreamSettings(
+            name="default",
+            base_url=made.simulator.base_url,
+            api_key="sk-simulator",
+            retrieve_seconds=0.5,
+        )
+        async with Upstream(upstream) as impatient, asyncio.TaskGroup() as group:
+            polling = Polling(
+                database=made.database,
+                upstreams={"default": impatient},
+                clock=made.timeline.clock(),
+                interval_seconds=1,
+                concurrency=2,
+                patience_seconds=1000,
+                retention_seconds={},
+                on_completed=lambda: None,
+                on_step=lambda _: None,
+            )
+            await made.change("UPDATE videos SET due_at = $1", made.timeline.clock().now())
+            loop = group.create_task(poll_forever(polling))
+            await made.ended(other)
+            assert (await made.facts(hanging))["hold_state"] == "held"
+            await made.ended(hanging)
+            loop.cancel()
+
+
+async def test_fifty_clients_of_one_video_cost_the_upstream_one_request_an_interval(
+    tmp_path: Path,
+) -> None:
+    async with world(tmp_path, poll_interval_seconds=2) as made:
+        key = await made.key()
+        video_id = await made.buy(key, f"[[queue {FOREVER_SECONDS}]]")
+        begun = time.monotonic()
+        answered = 0
+
+        async def watch() -> None:
+            nonlocal answered
+            async with made.client(key) as client:
+                while time.monotonic() - begun < 5:
+                    answer = await client.get(f"/videos/{video_id}")
+                    assert answer.status_code == 200
+                    assert answer.headers["openai-poll-after-ms"] == "2000"
+                    answered += 1
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(50):
+                group.create_task(watch())
+        intervals = (time.monotonic() - begun) / 2
+        video = (await made.control.state())["videos"][video_id]
+        assert 1 <= video["retrieves"] <= intervals + 1
+        assert answered > 500
+
+
+async def in_flight(made: World, *, videos: int) -> None:
+    """Have so many videos bought, all at once."""
+    key = await made.key()
+    now = made.timeline.clock().now()
+    asked = Asked("sora-2", "a cat", 4, "720x1280", images=0)
+    at_upstream = [
+        execute(
+            made.simulator.world, operation="create", asked=asked, shown_seconds=4, life=[], later=[]
+        )
+        for _ in range(videos)
+    ]
+
+    def buy() -> Script[None]:
+        for number, video in enumerate(at_upstream):
+            hold = Hold(
+                id=f"hold_{number}",
+                account=Account(key.project_id, key.id, accounting_day(now)),
+                operation="create",
+                model="sora-2",
+                size="720x1280",
+                clip_seconds=4,
+                unit="second",
+                rate_micros=100_000,
+                rate_card_sha256="",
+                amount_micros=400_000,
+            )
+            submit = Submit(f"vid_{number}", hold, "default", {}, lease_ends_at=now + 60)
+            yield from open_submit(submit, now=now)
+            accepted = Accepted(video.id, {"status": "queued"}, RequestIds())
+            yield from record_accepted(
+                submit.video_id, accepted, first_poll_at=now + INTERVAL_SECONDS, now=now
+            )
+
+    await made.database.run(buy)
+
+
+async def test_a_thousand_videos_are_polled_side_by_side_within_the_bound(tmp_path: Path) -> None:
+    bound, delay_seconds = 200, 0.5
+    simulated = SimulatorSettings(queue_seconds=FOREVER_SECONDS)
+    async with world(
+        tmp_path,
+        simulated=simulated,
+        poll_interval_seconds=INTERVAL_SECONDS,
+        poll_concurrency=bound,
+    ) as made:
+        await in_flight(made, videos=1000)
+        await made.control.fault("delay", operation="retrieve", times=None, value=delay_seconds)
+        made.timeline.offset_seconds += INTERVAL_SECONDS + 1
+        begun = time.monotonic()
+
+        async def all_recorded() -> bool:
+            found = await made.one("SELECT COUNT(*) FROM videos WHERE polled_at IS NOT NULL")
+            return bool(found == 1000)
+
+        await eventually(all_recorded)
+        assert time.monotonic() - begun < 10
+        arrivals = sorted(one["at"] for one in await made.control.received("retrieve"))
+        assert len(arrivals) == 1000
+        busiest = max(
+            bisect.bisect_left(arrivals, at + delay_seconds * 0.9) - place
+            for place, at in enumerate(arrivals)
+        )
+        assert bound / 2 < busiest <= bound
+
+
+async def test_every_step_of_a_poll_is_reached(shared: World) -> None:
+    key = await shared.key()
+    await polled(shared, await shared.buy(key))
+    assert set(STEPS) <= set(shared.steps)
