@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import importlib.resources
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,8 @@ from gateway.api.health import Health, health_app, watch
 from gateway.api.parts import Parts
 from gateway.api.routes import api_app
 from gateway.api.sending import AbortableHttp
-from gateway.billing.catalogue import Catalogue, CatalogueError, read_catalogue
+from gateway.billing.catalogue import Catalogue
+from gateway.billing.catalogue_file import CatalogueError, read_catalogue
 from gateway.clock import Clock, system_clock
 from gateway.config import Settings, SettingsError, UpstreamConfig
 from gateway.db.database import Database
@@ -186,6 +187,9 @@ def upstream_settings(config: UpstreamConfig) -> UpstreamSettings:
         base_url=config.base_url.rstrip("/"),
         api_key=config.api_key,
         post_seconds=config.post_seconds,
+        offers=frozenset(config.offers),
+        retention_seconds=config.retention_seconds,
+        pass_unknown_parameters=config.pass_unknown_parameters,
         rules=OutcomeRules(
             unknown_codes=frozenset(config.unknown_codes),
             bad_gateway_is_refusal=config.bad_gateway_is_refusal,
@@ -196,9 +200,6 @@ def upstream_settings(config: UpstreamConfig) -> UpstreamSettings:
 def _loops(parts: Parts, *, on_step: Callable[[str], None]) -> Iterator[Coroutine[Any, Any, None]]:
     settings = parts.settings
     mirror_wake = asyncio.Event()
-    retention: Mapping[str, int] = {
-        one.name: one.retention_seconds for one in settings.all_upstreams()
-    }
     yield poll_forever(
         Polling(
             database=parts.database,
@@ -207,7 +208,6 @@ def _loops(parts: Parts, *, on_step: Callable[[str], None]) -> Iterator[Coroutin
             interval_seconds=settings.poll_interval_seconds,
             concurrency=settings.poll_concurrency,
             patience_seconds=settings.patience_seconds,
-            retention_seconds=retention,
             on_completed=mirror_wake.set,
             on_step=on_step,
         )

@@ -17,8 +17,11 @@ from urllib.parse import urlsplit
 
 from gateway.billing.catalogue import DEFAULT_UPSTREAM
 from gateway.billing.keys import ADMIN, well_formed
+from gateway.upstream.requests import OPERATIONS
 
 PREFIX: Final = "GATEWAY_"
+# What the relay documents; the other operations are a clear error there, not a forwarded surprise.
+DOCUMENTED: Final = ("create", "retrieve", "content")
 RELAY_BASE_URL: Final = "https://api.apiyi.com/v1"
 DAY_SECONDS: Final = 86_400
 MIB: Final = 1 << 20
@@ -78,6 +81,11 @@ def _log_format(value: str) -> str | None:
     return None if value in {"auto", "json", "console"} else "must be auto, json or console"
 
 
+def _operations(value: tuple[str, ...]) -> str | None:
+    unknown = [one for one in value if one not in OPERATIONS]
+    return f"has unknown operations: {', '.join(map(repr, unknown))}" if unknown else None
+
+
 def _admin_key(value: str) -> str | None:
     if not value or well_formed(value, ADMIN):
         return None
@@ -94,6 +102,12 @@ class UpstreamConfig:
     post_seconds: int = _setting(120, "deadline for the answer to a POST", least=1)
     retention_seconds: int = _setting(
         DAY_SECONDS, "how long it keeps content when its object does not say", least=0
+    )
+    offers: tuple[str, ...] = _setting(
+        DOCUMENTED, f"what it has, of {', '.join(OPERATIONS)}", check=_operations
+    )
+    pass_unknown_parameters: bool = _setting(
+        default=False, text="forward unknown parameters of a create instead of refusing them"
     )
     bad_gateway_is_refusal: bool = _setting(
         default=False, text="a 502 means that nothing was executed"
@@ -120,6 +134,9 @@ class Settings:
     upstream_api_key: str = _setting("", "the upstream key", secret=True)
     upstream_post_seconds: int = _setting(
         120, "deadline for the upstream's answer to a POST, from the last body byte", least=1
+    )
+    upstream_offers: tuple[str, ...] = _setting(
+        DOCUMENTED, f"what the upstream has, of {', '.join(OPERATIONS)}", check=_operations
     )
     admin_key: str = _setting(
         "", "first key of the admin API (vga_…)", secret=True, check=_admin_key
@@ -155,6 +172,7 @@ class Settings:
             base_url=self.upstream_base_url,
             api_key=self.upstream_api_key,
             post_seconds=self.upstream_post_seconds,
+            offers=self.upstream_offers,
         )
         return (default, *self.upstreams)
 
@@ -310,6 +328,8 @@ def _keep_secret(
 def _parsed(one: "Field[Any]", text: str) -> Any:
     if isinstance(one.default, bool):
         return {"true": True, "1": True, "false": False, "0": False}.get(text.lower(), text)
+    if isinstance(one.default, tuple):
+        return tuple(part.strip() for part in text.split(",") if part.strip())
     if isinstance(one.default, int):
         return int(text) if re.fullmatch(r"-?[0-9]{1,18}", text) else text
     return text

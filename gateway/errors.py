@@ -4,8 +4,8 @@ A closed set; each class fixes HTTP status, type, code and whether a client may 
 
     GatewayError
     ├── the client's: InvalidRequest 400 · InvalidApiKey 401 · NotFound 404 ·
-    │     MethodNotAllowed 405 · RequestTimeout 408 · RequestTooLarge 413 ·
-    │     BudgetExceeded 429 · ContentExpired 410
+    │     MethodNotAllowed 405 · OperationNotOffered 400 · RequestTimeout 408 ·
+    │     RequestTooLarge 413 · IdempotencyKeyReused 422 · BudgetExceeded 429 · ContentExpired 410
     ├── the upstream's: UpstreamRefused (passed on) · UpstreamUnreachable 502 · UpstreamAuth 502 ·
     │     UpstreamMisconfigured 502 · UpstreamBalance 503 · UpstreamRateLimited 429 ·
     │     OutcomeUnknown 502/504
@@ -99,6 +99,13 @@ class MethodNotAllowed(_ClientError):
     code = "method_not_allowed"
 
 
+class OperationNotOffered(_ClientError):
+    """The API, or the upstream behind it, has no such operation; nothing was forwarded."""
+
+    status = 400
+    code = "operation_not_offered"
+
+
 class RequestTimeout(_ClientError):
     """The body stopped coming; nothing was held and nothing forwarded."""
 
@@ -112,6 +119,13 @@ class RequestTooLarge(_ClientError):
 
     status = 413
     code = "request_too_large"
+
+
+class IdempotencyKeyReused(_ClientError):
+    """An idempotency key was used for other fields; nothing was held and nothing forwarded."""
+
+    status = 422
+    code = "idempotency_key_reused"
 
 
 class ContentExpired(_ClientError):

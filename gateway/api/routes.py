@@ -10,6 +10,15 @@ from starlette.routing import Route, Router
 from gateway.api.content import Content
 from gateway.api.edge import Edge
 from gateway.api.listing import delete, list_
+from gateway.api.models import list_models, list_video_models
+from gateway.api.operations import (
+    cancel,
+    create_character,
+    edit,
+    extend,
+    remix,
+    retrieve_character,
+)
 from gateway.api.parts import Parts
 from gateway.api.videos import create, retrieve
 
@@ -21,7 +30,15 @@ def api_app(parts: Parts) -> Edge:
     router = Router(
         [
             _route(parts, "/v1/videos", {"GET": list_, "POST": create}),
+            _route(parts, "/v1/models", {"GET": list_models}),
+            _route(parts, "/v1/videos/models", {"GET": list_video_models}),
+            _route(parts, "/v1/videos/edits", {"POST": edit}),
+            _route(parts, "/v1/videos/extensions", {"POST": extend}),
+            _route(parts, "/v1/videos/characters", {"POST": create_character}),
+            _route(parts, "/v1/videos/characters/{character_id}", {"GET": retrieve_character}),
             _route(parts, "/v1/videos/{video_id}", {"GET": retrieve, "DELETE": delete}),
+            _route(parts, "/v1/videos/{video_id}/remix", {"POST": remix}),
+            _route(parts, "/v1/videos/{video_id}/cancel", {"POST": cancel}),
             Route("/v1/videos/{video_id}/content", Content(parts), methods=["GET", "HEAD"]),
         ],
         redirect_slashes=False,

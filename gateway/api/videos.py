@@ -1,7 +1,6 @@
 """POST /v1/videos and GET /v1/videos/{id}: how does a client buy a video and follow it?"""
 
-import json
-from collections.abc import Mapping
+from functools import partial
 from typing import Final
 from urllib.parse import unquote
 
@@ -9,62 +8,36 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.api.body import ReadBody, read_body
+from gateway.api.buying import Wanted, buy, poll_after
 from gateway.api.edge import call
 from gateway.api.parts import Parts
-from gateway.billing.explain import remaining
 from gateway.billing.keys import Key
 from gateway.billing.money import format_usd
-from gateway.errors import (
-    Draining,
-    InternalError,
-    InvalidRequest,
-    NotFound,
-    StoreUnavailable,
-)
-from gateway.upstream.client import Body, FilePart
+from gateway.errors import InvalidRequest, NotFound
 from gateway.videos.images import BadImage, Image, read_image
 from gateway.videos.lifecycle import COMPLETED, FAILED
-from gateway.videos.objects import Facts, visible
-from gateway.videos.params import Order, check_create
-from gateway.videos.records import find_video
-from gateway.videos.submit import Submitted, submit
+from gateway.videos.order import Order
+from gateway.videos.params import IMAGE_FIELD, check_create
+from gateway.videos.records import find_character, find_video
 
-IMAGE_FIELD: Final = "input_reference"
-_OWN_HEADERS: Final = "x-gateway-"
-_MILLISECONDS: Final = 1000
+_NAMED: Final = "model"
 
 
 async def create(parts: Parts, request: Request) -> Response:
     """Check, price, hold, forward, record, answer with the upstream's object."""
     key = await authenticate(parts, request)
-    _check_headers(request)
-    _check_health(parts)
-    settings = parts.settings
-    body = await read_body(
-        request,
-        max_bytes=settings.max_body_bytes,
-        idle_seconds=settings.upload_idle_seconds,
-    )
+    body = await body_of(parts, request, files=(IMAGE_FIELD,))
     try:
-        order = check_create(body.values, image=_image(body), catalogue=parts.catalogue)
-        submitted = await _buy(parts, key, order, body)
+        order = check_create(
+            body.values,
+            image=_image(body),
+            catalogue=parts.catalogue,
+            pass_unknown=_passes_unknown(parts, body),
+        )
+        await _check_characters(parts, key, order)
+        return await buy(parts, request, key, Wanted(order, body), offer="create")
     finally:
         await body.close()
-    video = visible(
-        submitted.accepted.object,
-        Facts(
-            upstream_id=submitted.accepted.upstream_id,
-            created_at=submitted.created_at,
-            completed_at=None,
-            fields=order.fields,
-        ),
-    )
-    call(request).facts |= {"video_id": submitted.video_id, "cost_micros": submitted.price_micros}
-    return Response(
-        json.dumps(video, ensure_ascii=False),
-        media_type="application/json",
-        headers=_created_headers(parts, submitted),
-    )
 
 
 async def retrieve(parts: Parts, request: Request) -> Response:
@@ -79,7 +52,7 @@ async def retrieve(parts: Parts, request: Request) -> Response:
     call(request).facts["video_id"] = row["id"]
     headers = {"x-gateway-cost-usd": format_usd(row["amount_micros"])}
     if row["status"] not in {COMPLETED, FAILED}:
-        headers |= _poll_after(parts)
+        headers |= poll_after(parts)
     return Response(row["object"], media_type="application/json", headers=headers)
 
 
@@ -88,6 +61,23 @@ async def authenticate(parts: Parts, request: Request) -> Key:
     key = await parts.authenticator.authenticate(request.headers)
     call(request).facts |= {"project": key.project_name, "key_id": key.id}
     return key
+
+
+async def body_of(parts: Parts, request: Request, *, files: tuple[str, ...]) -> ReadBody:
+    """Read the body of a billable request; only the named fields may be files."""
+    body = await read_body(
+        request,
+        max_bytes=parts.settings.max_body_bytes,
+        idle_seconds=parts.settings.upload_idle_seconds,
+    )
+    for name in body.files:
+        if name not in files:
+            await body.close()
+            allowed = f"Only '{files[0]}' is a file." if files else "No parameter here is a file."
+            raise InvalidRequest(
+                f"Unexpected file '{name}'. {allowed}", param=name, code="unknown_parameter"
+            )
+    return body
 
 
 def video_id_of(request: Request) -> str:
@@ -100,38 +90,17 @@ def no_such_video(upstream_id: str) -> NotFound:
     return NotFound(f"Video with id '{upstream_id}' not found.")
 
 
-def _check_headers(request: Request) -> None:
-    for name in request.headers:
-        if name.startswith(_OWN_HEADERS):
-            raise InvalidRequest(
-                f"Unknown request header '{name}'. A misspelt header must not buy a video.",
-                param=name,
-                code="unknown_header",
-            )
-
-
-def _check_health(parts: Parts) -> None:
-    if parts.health.draining:
-        raise Draining("This process is shutting down. Nothing was held.")
-    if not parts.health.store_works:
-        raise StoreUnavailable(
-            "Content cannot be stored at the moment, so no video is bought. Nothing was held."
-        )
+def _passes_unknown(parts: Parts, body: ReadBody) -> bool:
+    name = body.values.get(_NAMED)
+    model = parts.catalogue.names.get(name) if isinstance(name, str) else parts.catalogue.default
+    upstream = None if model is None else parts.upstreams.get(model.upstream)
+    return upstream is not None and upstream.settings.pass_unknown_parameters
 
 
 def _image(body: ReadBody) -> Image | None:
-    for name in body.files:
-        if name != IMAGE_FIELD:
-            raise InvalidRequest(
-                f"Unexpected file '{name}'. Only '{IMAGE_FIELD}' is a file.",
-                param=name,
-                code="unknown_parameter",
-            )
     upload = body.files.get(IMAGE_FIELD)
     if upload is None:
         return None
-    if IMAGE_FIELD in body.values:
-        raise InvalidRequest(f"'{IMAGE_FIELD}' was sent twice.", param=IMAGE_FIELD)
     try:
         return read_image(upload.file)
     except BadImage as error:
@@ -140,52 +109,10 @@ def _image(body: ReadBody) -> Image | None:
         ) from error
 
 
-async def _buy(parts: Parts, key: Key, order: Order, body: ReadBody) -> Submitted:
-    upstream = parts.upstreams.get(order.model.upstream)
-    if upstream is None:
-        raise InternalError("The catalogue names an upstream that is not set up.")
-    # Not awaited directly: a client that leaves now changes nothing.
-    return await parts.work.start(
-        submit(
-            parts.submitting,
-            order,
-            _outgoing(order, body),
-            project_id=key.project_id,
-            key_id=key.id,
-            upstream=upstream,
-            rate_card_sha256=parts.catalogue.sha256,
+async def _check_characters(parts: Parts, key: Key, order: Order) -> None:
+    for one in order.fields.get("characters", ()):
+        found = await parts.database.read(
+            partial(find_character, upstream_id=one["id"], project_id=key.project_id)
         )
-    )
-
-
-def _outgoing(order: Order, body: ReadBody) -> Body:
-    if order.image is None:
-        return Body(fields=order.fields, file=None)
-    extension = order.image.content_type.removeprefix("image/")
-    return Body(
-        fields=order.fields,
-        file=FilePart(
-            field=IMAGE_FIELD,
-            # SDKs send `upload` and application/octet-stream; the upstream wants the truth.
-            filename=f"{IMAGE_FIELD}.{extension}",
-            content_type=order.image.content_type,
-            content=body.files[IMAGE_FIELD].file,
-        ),
-    )
-
-
-def _created_headers(parts: Parts, submitted: Submitted) -> Mapping[str, str]:
-    headers = {"x-gateway-cost-usd": format_usd(submitted.price_micros), **_poll_after(parts)}
-    left = remaining(submitted.standings, disclose=parts.settings.disclose_budgets)
-    if left is not None:
-        headers["x-gateway-budget-remaining-usd"] = format_usd(left.available_micros)
-        headers["x-gateway-budget-level"] = left.level
-    ids = submitted.accepted.request_ids
-    upstream_request_id = ids.relay or ids.provider
-    if upstream_request_id is not None:
-        headers["x-upstream-request-id"] = upstream_request_id
-    return headers
-
-
-def _poll_after(parts: Parts) -> dict[str, str]:
-    return {"openai-poll-after-ms": str(parts.settings.poll_interval_seconds * _MILLISECONDS)}
+        if found is None:
+            raise NotFound(f"Character with id '{one['id']}' not found.", param="characters")

@@ -14,7 +14,7 @@ _PERIOD: Final = {"day": "daily", "month": "monthly", "total": "total"}
 
 
 def refusal_message(
-    refusing: tuple[Standing, ...], *, price_micros: int, model: Model, disclose: bool
+    refusing: tuple[Standing, ...], *, price_micros: int, model: Model | None, disclose: bool
 ) -> str:
     """Return what a client is told: price, level, limit, spent, held, reset, what would fit."""
     price = f"This request costs ${format_usd(price_micros)}"
@@ -43,7 +43,9 @@ def _reset(standing: Standing) -> str:
     return "" if standing.resets_on is None else f"; it resets on {standing.resets_on} at 00:00 UTC"
 
 
-def _suggestion(standing: Standing, model: Model) -> str:
+def _suggestion(standing: Standing, model: Model | None) -> str:
+    if model is None:
+        return "Nothing was held."
     fitting = [offer for offer in model.offers() if offer[2] <= standing.available_micros]
     if not fitting:
         return f"Nothing that {model.id} offers would fit."

@@ -27,6 +27,8 @@ class Hold:
     unit: str
     rate_micros: int
     rate_card_sha256: str
+    images_micros: int
+    moderated_is_billed: bool
     amount_micros: int
 
 
@@ -52,8 +54,9 @@ def hold(wanted: Hold, *, now: int) -> Script[tuple[Standing, ...]]:
     account = wanted.account
     rows = yield Sql(
         "INSERT INTO holds (id, project_id, key_id, accounting_day, operation, model, size,"
-        " clip_seconds, unit, rate_micros, rate_card_sha256, amount_micros, state, created_at)"
-        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, 'held', $13)"
+        " clip_seconds, unit, rate_micros, rate_card_sha256, images_micros, moderated_is_billed,"
+        " amount_micros, state, created_at)"
+        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, 'held', $15)"
         " ON CONFLICT DO NOTHING RETURNING id",
         (
             wanted.id,
@@ -67,6 +70,8 @@ def hold(wanted: Hold, *, now: int) -> Script[tuple[Standing, ...]]:
             wanted.unit,
             wanted.rate_micros,
             wanted.rate_card_sha256,
+            wanted.images_micros,
+            int(wanted.moderated_is_billed),
             wanted.amount_micros,
             now,
         ),

@@ -18,6 +18,22 @@ from gateway.errors import DatabaseUnavailable
 from gateway.telemetry.logs import configure_logs
 
 
+class _List(click.ParamType[tuple[str, ...]]):
+    """Texts with commas between them."""
+
+    name = "list"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        """Return the texts."""
+        del param, ctx
+        return tuple(part.strip() for part in str(value).split(",") if part.strip())
+
+
+_LIST = _List()
+
+
 def _options(command: Callable[..., None]) -> Callable[..., None]:
     for one in reversed(list(settings_fields())):
         if one.metadata["secret"]:
@@ -28,12 +44,14 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
                 f"--{flag}/--no-{flag}", one.name, default=None, help=one.metadata["help"]
             )
         else:
+            listed = isinstance(one.default, tuple)
+            shown = ",".join(one.default) if listed else one.default
             option = click.option(
                 f"--{flag}",
                 one.name,
-                type=type(one.default),
+                type=_LIST if listed else type(one.default),
                 default=None,
-                help=f"{one.metadata['help']} [default: {one.default}]",
+                help=f"{one.metadata['help']} [default: {shown}]",
             )
         command = option(command)
     return command

@@ -6,7 +6,7 @@ Nothing of the client's own request is passed on but the checked fields and the 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Final
 from urllib.parse import quote
 
 import httpx
@@ -14,6 +14,19 @@ import httpx
 from gateway import __version__
 from gateway.upstream.replies import OutcomeRules
 from gateway.upstream.transport import KEEPALIVE_SECONDS
+
+OPERATIONS: Final = (
+    "create",
+    "retrieve",
+    "content",
+    "thumbnail",
+    "spritesheet",
+    "delete",
+    "remix",
+    "edit",
+    "extend",
+    "characters",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +43,9 @@ class UpstreamSettings:
         keepalive_seconds: how long an idle connection is kept; must be shorter than upstream's.
         max_connections: of each kind: submits, retrieves, downloads, downloads elsewhere.
         private_hosts: hosts that content redirects may lead to although they are not public.
+        offers: those of OPERATIONS that it has.
+        retention_seconds: how long it keeps content, where a video's object does not say.
+        pass_unknown_parameters: unknown parameters of a create are forwarded, not refused.
     """
 
     name: str
@@ -44,6 +60,14 @@ class UpstreamSettings:
     max_connections: int = 512
     private_hosts: frozenset[str] = frozenset()
     rules: OutcomeRules = field(default_factory=OutcomeRules)
+    offers: frozenset[str] = frozenset({"create", "retrieve", "content"})
+    retention_seconds: int = 86_400
+    pass_unknown_parameters: bool = False
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        """The variants of content that it has; `video` always."""
+        return ("video", *(name for name in ("thumbnail", "spritesheet") if name in self.offers))
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +84,7 @@ class FilePart:
 class Body:
     """What is submitted: JSON without a file, multipart/form-data with one."""
 
-    fields: Mapping[str, str]
+    fields: Mapping[str, Any]
     file: FilePart | None = None
 
 
@@ -123,7 +147,23 @@ def encoded(body: Body) -> dict[str, Any]:
     # Rewinding flushes what was written, so that the length httpx looks up is the real one.
     part.content.seek(0)
     files = {part.field: (part.filename, part.content, part.content_type)}
-    return {"data": dict(body.fields), "files": files}
+    return {"data": _flat(body.fields), "files": files}
+
+
+def _flat(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return fields as parts of a form, nested ones in brackets as the SDKs write them."""
+    parts: dict[str, Any] = {}
+    for name, value in fields.items():
+        match value:
+            case dict():
+                parts |= {f"{name}[{key}]": str(inner) for key, inner in value.items()}
+            case list():
+                for one in value:
+                    for key, inner in one.items():
+                        parts.setdefault(f"{name}[][{key}]", []).append(str(inner))
+            case _:
+                parts[name] = value
+    return parts
 
 
 def quoted_id(upstream_id: str) -> str:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from gateway.db.script import Row, Script, Sql
+from gateway.errors import IdempotencyKeyReused
 
 IDEMPOTENCY_SECONDS: Final = 24 * 3600
 RETRY_MARGIN_SECONDS: Final = 180
@@ -26,10 +27,6 @@ _FACTS: Final = (
     " videos.orphaned_at, videos.refused_at, videos.submit_lease_ends_at FROM attempts"
     " JOIN videos ON videos.id = attempts.video_id"
 )
-
-
-class IdempotencyKeyReused(Exception):
-    """The key was used for other fields."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +59,11 @@ class Earlier:
     answer: str | None
     unknown: bool
     refused: bool
+
+    @property
+    def over(self) -> bool:
+        """Whether waiting longer would change nothing."""
+        return self.answer is not None or self.unknown or self.refused
 
 
 def find_earlier(
@@ -146,7 +148,10 @@ def _by_key(intent: Intent, *, project_id: str, now: int) -> Script[Earlier | No
         )
         return None
     if rows[0]["fields_sha256"] != intent.fields_sha256:
-        raise IdempotencyKeyReused
+        raise IdempotencyKeyReused(
+            "This Idempotency-Key was used for a request with other parameters. Use a new key for"
+            " a new request."
+        )
     return _earlier(rows[0], now=now)
 
 

@@ -4,17 +4,19 @@ A video goes queued -> in_progress -> completed | failed. Relays say it in their
 known word is in the table below, and a word that is not there moves nothing. Only a completed or a
 failed video ends its hold:
 
-| status      | money                                             | then                         |
+| status        | money                                              | then                |
 |---|---|---|
-| queued      | stays held                                        | polled again                 |
-| in_progress | stays held                                        | polled again                 |
-| completed   | settled: actual seconds x the rate of the hold    | content is mirrored          |
-| failed      | released                                          | nothing                      |
-| anything else | stays held                                      | polled again                 |
+| queued        | stays held                                         | polled again        |
+| in_progress   | stays held                                         | polled again        |
+| completed     | settled: actual seconds x the rate of the hold     | content is mirrored |
+| failed        | released; settled where its model bills moderation | nothing             |
+| anything else | stays held                                         | polled again        |
 
 The actual seconds are the object's `seconds`; where that is missing or unreadable, the held amount
-is settled. More than was held is settled too, and reported: the upstream bills it. An extension is
-settled as held, because the object's seconds are the stitched total and not what was bought.
+is settled. The price of reference images comes on top. More than was held is settled too, and
+reported: the upstream bills it. An extension is settled as held, because the object's seconds are
+the stitched total and not what was bought. A video that moderation blocked has no content, also
+where its upstream calls it completed.
 """
 
 from dataclasses import dataclass
@@ -22,13 +24,14 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
 from gateway.billing.money import charge
+from gateway.videos.order import EXTENSION
 
 QUEUED: Final = "queued"
 IN_PROGRESS: Final = "in_progress"
 COMPLETED: Final = "completed"
 FAILED: Final = "failed"
 
-EXTENSION: Final = "extension"
+MODERATED: Final = "moderation_blocked"
 
 _DIALECTS: Final = {
     QUEUED: ("queued", "submitted", "pending", "not_start", "not_started", "created", "waiting"),
@@ -48,6 +51,8 @@ class Terms:
     operation: str
     unit: str
     rate_micros: int
+    images_micros: int
+    moderated_is_billed: bool
     amount_micros: int
 
 
@@ -60,17 +65,24 @@ class Pending:
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """Over, and billed. `amount_micros` above the hold is an alarm, but it is what was billed."""
+    """Over, and billed.
+
+    Attributes:
+        above_hold: more is billed than was held: an alarm, but it is what it costs.
+        has_content: False where the object itself says that there is none.
+    """
 
     amount_micros: int
     above_hold: bool
+    has_content: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """Over, and not billed."""
+    """Over, and billed only where the model's moderation is (`amount_micros`, mostly 0)."""
 
     reason: str
+    amount_micros: int
 
 
 def normalise(status: str) -> str | None:
@@ -87,9 +99,15 @@ def judge(video: dict[str, Any], terms: Terms) -> Pending | Completed | Failed |
             return None
         case "completed":
             amount = _actual_micros(video, terms)
-            return Completed(amount_micros=amount, above_hold=amount > terms.amount_micros)
+            return Completed(
+                amount_micros=amount,
+                above_hold=amount > terms.amount_micros,
+                has_content=failure_code(video) != MODERATED,
+            )
         case "failed":
-            return Failed(reason=failure_code(video))
+            reason = failure_code(video)
+            billed = terms.moderated_is_billed and reason == MODERATED
+            return Failed(reason=reason, amount_micros=terms.amount_micros if billed else 0)
     return Pending(status=status)
 
 
@@ -103,13 +121,15 @@ def failure_code(video: dict[str, Any]) -> str:
 def _actual_micros(video: dict[str, Any], terms: Terms) -> int:
     if terms.unit != "second" or terms.operation == EXTENSION:
         return terms.amount_micros
-    seconds = _clip_seconds(video.get("seconds"))
+    seconds = clip_seconds_of(video)
     if seconds is None:
         return terms.amount_micros
-    return charge(rate_micros=terms.rate_micros, units=seconds)
+    return charge(rate_micros=terms.rate_micros, units=seconds) + terms.images_micros
 
 
-def _clip_seconds(value: object) -> Decimal | None:
+def clip_seconds_of(video: dict[str, Any]) -> Decimal | None:
+    """Return the seconds that a video object has, or None where they cannot be read."""
+    value = video.get("seconds")
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return None
     try:

@@ -7,7 +7,9 @@ from typing import Final
 from gateway.db.script import Script, Sql
 from gateway.videos.lifecycle import COMPLETED, FAILED
 
-_SEEN: Final = "project_id = $1 AND upstream_id IS NOT NULL AND deleted_at IS NULL"
+_SEEN: Final = (
+    "project_id = $1 AND kind = 'video' AND upstream_id IS NOT NULL AND deleted_at IS NULL"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,7 @@ def delete_video(*, upstream_id: str, project_id: str, now: int) -> Script[Delet
     """Hide a video of a project from every verb, if it is over. Row and entries stay."""
     found = yield Sql(
         "SELECT id, status FROM videos WHERE upstream_id = $2 AND project_id = $1"
-        " AND deleted_at IS NULL ORDER BY created_at, id LIMIT 1",
+        " AND kind = 'video' AND deleted_at IS NULL ORDER BY created_at, id LIMIT 1",
         (project_id, upstream_id),
     )
     if not found:

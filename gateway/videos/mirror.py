@@ -45,7 +45,8 @@ RENEW_SECONDS: Final = 20
 # A second, then twice as long each time: content may be missing for seconds after completion.
 _BACKOFF_LIMIT_SECONDS: Final = 300
 _BACKOFF_DOUBLINGS: Final = 9
-VIDEO_TYPE: Final = "video/mp4"
+# What a variant is when the store has it but the record died: the types of OpenAI's guide.
+_TYPES: Final = {"video": "video/mp4", "thumbnail": "image/webp", "spritesheet": "image/jpeg"}
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
@@ -75,6 +76,7 @@ class Mirroring:
 class Mirrored:
     """Content that is whole in the store."""
 
+    content_type: str
     size_bytes: int
     sha256: str
 
@@ -126,7 +128,7 @@ async def mirror(mirroring: Mirroring, claim: AssetClaim) -> None:
     script = partial(
         write_mirrored,
         claim,
-        content_type=VIDEO_TYPE,
+        content_type=mirrored.content_type,
         size_bytes=mirrored.size_bytes,
         sha256=mirrored.sha256,
         now=mirroring.clock.now(),
@@ -143,7 +145,7 @@ async def mirror(mirroring: Mirroring, claim: AssetClaim) -> None:
 async def _stored(mirroring: Mirroring, claim: AssetClaim) -> Mirrored | None:
     # Only whole content gets the key: a turn that died before its record had finished the work.
     found = await mirroring.store.sha256(claim.asset_id)
-    return None if found is None else Mirrored(*found)
+    return None if found is None else Mirrored(_TYPES[claim.variant], *found)
 
 
 async def _fetch(mirroring: Mirroring, claim: AssetClaim) -> Mirrored:
@@ -166,11 +168,22 @@ async def _fetch(mirroring: Mirroring, claim: AssetClaim) -> Mirrored:
             await writing.write(chunk)
         if stream.size is not None and size_bytes != stream.size:
             raise _UnusableError("wrong_length")
-        if not boxes.facts().complete:
-            raise _UnusableError("not_a_whole_mp4")
+        content_type = _content_type(claim.variant, stream.content_type, boxes=boxes)
         mirroring.on_step("mirror.written")
         await writing.commit()
-    return Mirrored(size_bytes=size_bytes, sha256=digest.hexdigest())
+    return Mirrored(content_type, size_bytes, digest.hexdigest())
+
+
+def _content_type(variant: str, announced: str | None, *, boxes: Mp4Check) -> str:
+    """Return the type that a variant is served under, once it is known to be one."""
+    if variant == "video":
+        if not boxes.facts().complete:
+            raise _UnusableError("not_a_whole_mp4")
+        return _TYPES[variant]
+    kind = (announced or "").partition(";")[0].strip().lower()
+    if not kind.startswith("image/"):
+        raise _UnusableError("not_an_image")
+    return kind
 
 
 async def _renewing(

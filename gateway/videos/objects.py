@@ -53,7 +53,7 @@ def visible(video: Mapping[str, Any], facts: Facts) -> dict[str, Any]:
         "prompt": facts.fields.get("prompt"),
         "size": facts.fields.get("size"),
         "seconds": facts.fields.get("seconds"),
-        "remixed_from_video_id": None,
+        "remixed_from_video_id": facts.fields.get("remixed_from_video_id"),
         "error": _NO_REASON if status == FAILED else None,
     }
     return shown | {name: value for name, value in record.items() if name not in shown}

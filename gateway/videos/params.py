@@ -4,49 +4,41 @@ Every parameter is checked against the catalogue before anything is held or forw
 are the upstream's own where they are known, so that a client cannot tell who refused; each names
 the parameter and what would be right. What leaves is rebuilt from the checked values, defaults
 filled in, so that the upstream bills exactly what was priced.
+
+This file has what POST /videos takes; operations.py has what is done to a video there is.
 """
 
-import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
-from gateway.billing.catalogue import Catalogue, Model, Rate
+from gateway.billing.catalogue import Catalogue, Model
 from gateway.billing.money import format_usd
 from gateway.errors import InvalidRequest
+from gateway.videos.checks import (
+    check_names,
+    listed,
+    model_named,
+    prompt_of,
+    text_of,
+    wrong_type,
+)
 from gateway.videos.images import Image
+from gateway.videos.order import CREATE, Attachment, Order
 
-CREATE: Final = "create"
-_KNOWN: Final = ("prompt", "model", "seconds", "size", "input_reference")
-_JSON_NAMES: Final = {bool: "a boolean", int: "an integer", float: "a number", list: "an array"}
+IMAGE_FIELD: Final = "input_reference"
+_KNOWN: Final = ("prompt", "model", "seconds", "size", IMAGE_FIELD, "characters")
+_CHARACTERS_LIMIT: Final = 2
+_REFERENCE_KEYS: Final = ("image_url", "file_id")
 # Durations of the relay's older channel, which clients still ask for.
 _RETIRED_SECONDS: Final = ("10", "15")
-# JSON can spell one (backslash, ud800); UTF-8 cannot.
-_SURROGATE: Final = re.compile("[\\ud800-\\udfff]")
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """A request that may be forwarded: checked, with its price.
-
-    Attributes:
-        fields: the text parameters as they are forwarded, defaults included.
-        image: the reference image that goes with them, if any.
-        price_micros: what will be held.
-    """
-
-    operation: str
-    model: Model
-    size: str
-    clip_seconds: int
-    rate: Rate
-    price_micros: int
-    fields: Mapping[str, str]
-    image: Image | None
 
 
 def check_create(
-    values: Mapping[str, object], *, image: Image | None, catalogue: Catalogue
+    values: Mapping[str, object],
+    *,
+    image: Image | None,
+    catalogue: Catalogue,
+    pass_unknown: bool = False,
 ) -> Order:
     """Return the order that the parameters of POST /videos describe.
 
@@ -54,120 +46,73 @@ def check_create(
         values: the parameters by name; text where they came as multipart.
         image: what was uploaded as `input_reference`, already recognised.
         catalogue: what may be asked for.
+        pass_unknown: forward parameters that nobody here knows.
 
     Raises:
         InvalidRequest: naming the parameter, and what would be right.
     """
-    _check_unicode(values)
-    _check_names(values)
-    if values.get("input_reference") is not None:
-        raise _not_a_file(values["input_reference"])
-    model = _model(values, catalogue)
-    prompt = _prompt(values, model)
+    unknown = check_names(values, _KNOWN, pass_unknown=pass_unknown)
+    model = model_named(text_of(values, "model", "a model's name"), catalogue)
+    prompt = prompt_of(values, model.prompt_max_characters)
     size = _size(values, model, catalogue)
-    seconds = _seconds(values, model)
+    seconds = _seconds(values, model, size)
+    reference = _reference(values, model, uploaded=image is not None)
     if image is not None:
         _check_image(image, model, size)
+    images_micros = model.image.micros if model.image and (image or reference) else 0
     rate = model.rates[size]
+    fields: dict[str, Any] = {
+        "prompt": prompt,
+        "model": str(values.get("model") or model.id),
+        "seconds": seconds,
+        "size": size,
+    }
     return Order(
         operation=CREATE,
+        path="/videos",
+        upstream=model.upstream,
         model=model,
         size=size,
         clip_seconds=int(seconds),
         rate=rate,
-        price_micros=rate.price_micros(int(seconds)),
-        fields={
-            "prompt": prompt,
-            "model": str(values.get("model") or model.id),
-            "seconds": seconds,
-            "size": size,
-        },
-        image=image,
+        images_micros=images_micros,
+        price_micros=rate.price_micros(int(seconds)) + images_micros,
+        fields={**fields, **_characters(values), **reference, **unknown},
+        shown=fields,
+        attachment=None
+        if image is None
+        else Attachment(
+            field=IMAGE_FIELD,
+            content_type=image.content_type,
+            extension=image.content_type.removeprefix("image/"),
+        ),
     )
 
 
-def _check_unicode(values: Mapping[str, object]) -> None:
-    for name, value in values.items():
-        for text in (name, value):
-            if isinstance(text, str) and _SURROGATE.search(text):
-                readable = _SURROGATE.sub("?", name)
-                raise InvalidRequest(
-                    f"Invalid '{readable}': a lone surrogate is not Unicode text, and cannot be"
-                    " sent on as UTF-8.",
-                    param=readable,
-                )
-
-
-def _check_names(values: Mapping[str, object]) -> None:
-    for name in values:
-        if name not in _KNOWN:
-            raise InvalidRequest(
-                f"Unknown parameter: '{name}'. Known parameters are: {_listed(_KNOWN, 'and')}.",
-                param=name,
-                code="unknown_parameter",
-            )
-
-
-def _model(values: Mapping[str, object], catalogue: Catalogue) -> Model:
-    name = _text(values, "model", "a model's name")
-    if name is None:
-        return catalogue.default
-    model = catalogue.names.get(name)
-    if model is None:
-        raise InvalidRequest(
-            f"The model '{name}' does not exist here. Supported models are:"
-            f" {_listed(catalogue.names, 'and')}.",
-            param="model",
-            code="model_not_found",
-        )
-    return model
-
-
-def _prompt(values: Mapping[str, object], model: Model) -> str:
-    prompt = _text(values, "prompt", "a string")
-    if prompt is None:
-        raise InvalidRequest(
-            "Missing required parameter: 'prompt'.",
-            param="prompt",
-            code="missing_required_parameter",
-        )
-    if not prompt.strip():
-        raise InvalidRequest(
-            "Invalid 'prompt': empty string. Expected a string with at least 1 character.",
-            param="prompt",
-            code="empty_string",
-        )
-    if len(prompt) > model.prompt_max_characters:
-        raise InvalidRequest(
-            f"Invalid 'prompt': string too long. Expected a string with maximum length"
-            f" {model.prompt_max_characters}, but got a string with length {len(prompt)} instead.",
-            param="prompt",
-            code="string_above_max_length",
-        )
-    return prompt
-
-
-def _seconds(values: Mapping[str, object], model: Model) -> str:
-    supported = _listed(model.seconds, "and")
-    seconds = _text(values, "seconds", f"one of {_listed(model.seconds, 'or')}")
+def _seconds(values: Mapping[str, object], model: Model, size: str) -> str:
+    supported = model.rates[size].seconds
+    seconds = text_of(values, "seconds", f"one of {listed(supported, 'or')}")
     if seconds is None:
-        return model.default_seconds
-    if seconds in model.seconds:
+        return model.default_seconds if model.default_seconds in supported else supported[-1]
+    if seconds in supported:
         return seconds
     hint = ""
-    if seconds in _RETIRED_SECONDS:
-        near = sorted(model.seconds, key=lambda one: abs(int(one) - int(seconds)))[:2]
+    if seconds in model.seconds:
+        hint = f" At {size} the model makes no other."
+    elif seconds in _RETIRED_SECONDS:
+        near = sorted(supported, key=lambda one: abs(int(one) - int(seconds)))[:2]
         hint = (
             f" '{seconds}' belonged to the retired reverse-engineered channel: use"
-            f" {_listed(sorted(near, key=int), 'or')}."
+            f" {listed(sorted(near, key=int), 'or')}."
         )
     raise InvalidRequest(
-        f"Invalid value: '{seconds}'. Supported values are: {supported}.{hint}", param="seconds"
+        f"Invalid value: '{seconds}'. Supported values are: {listed(supported, 'and')}.{hint}",
+        param="seconds",
     )
 
 
 def _size(values: Mapping[str, object], model: Model, catalogue: Catalogue) -> str:
-    size = _text(values, "size", f"one of {_listed(model.rates, 'or')}")
+    size = text_of(values, "size", f"one of {listed(model.rates, 'or')}")
     if size is None:
         return model.default_size
     if size in model.rates:
@@ -178,7 +123,7 @@ def _size(values: Mapping[str, object], model: Model, catalogue: Catalogue) -> s
         for other in catalogue.with_size(size)
     )
     raise InvalidRequest(
-        f"Invalid value: '{size}'. Supported values are: {_listed(model.rates, 'and')}.{elsewhere}",
+        f"Invalid value: '{size}'. Supported values are: {listed(model.rates, 'and')}.{elsewhere}",
         param="size",
     )
 
@@ -187,48 +132,79 @@ def _check_image(image: Image, model: Model, size: str) -> None:
     rules = model.image
     if rules is None:
         raise InvalidRequest(
-            f"The model '{model.id}' does not take an 'input_reference'.", param="input_reference"
+            f"The model '{model.id}' does not take an '{IMAGE_FIELD}'.", param=IMAGE_FIELD
         )
     if image.content_type not in rules.types:
         raise InvalidRequest(
-            f"Invalid file 'input_reference': unsupported mimetype ('{image.content_type}')."
-            f" Supported file formats are {_listed(rules.types, 'and')}.",
-            param="input_reference",
+            f"Invalid file '{IMAGE_FIELD}': unsupported mimetype ('{image.content_type}')."
+            f" Supported file formats are {listed(rules.types, 'and')}.",
+            param=IMAGE_FIELD,
         )
     if rules.must_equal_size and f"{image.width}x{image.height}" != size:
         raise InvalidRequest(
             "Inpaint image must match the requested width and height: the image is"
-            f" {image.width}x{image.height}, the requested size is {size}.",
-            param="input_reference",
+            f" {image.width}x{image.height}, the requested size is {size}."
+            f" {_crop(image, size)}",
+            param=IMAGE_FIELD,
         )
 
 
-def _not_a_file(value: object) -> InvalidRequest:
-    got = "a string" if isinstance(value, str) else "an object"
-    return InvalidRequest(
-        f"Invalid type for 'input_reference': expected a file, but got {got} instead. Send it as a"
-        " file of a multipart/form-data request; decode base64 first.",
-        param="input_reference",
-        code="invalid_type",
+def _crop(image: Image, size: str) -> str:
+    width, height = (int(side) for side in size.split("x"))
+    scale = min(image.width / width, image.height / height)
+    fitting_width, fitting_height = int(width * scale), int(height * scale)
+    return (
+        f"Crop it to {fitting_width}x{fitting_height} from ({(image.width - fitting_width) // 2},"
+        f" {(image.height - fitting_height) // 2}), then resize it to {size}."
     )
 
 
-def _text(values: Mapping[str, object], name: str, expected: str) -> str | None:
-    value = values.get(name)
-    if value is None or isinstance(value, str):
-        return value
-    raise InvalidRequest(
-        f"Invalid type for '{name}': expected {expected}, but got"
-        f" {_JSON_NAMES.get(type(value), 'an object')} instead.",
-        param=name,
-        code="invalid_type",
-    )
+def _reference(
+    values: Mapping[str, object], model: Model, *, uploaded: bool
+) -> dict[str, dict[str, str]]:
+    """Return a reference image that is named instead of uploaded, where the catalogue allows it."""
+    value = values.get(IMAGE_FIELD)
+    if value is None:
+        return {}
+    if uploaded:
+        raise InvalidRequest(f"'{IMAGE_FIELD}' was sent twice.", param=IMAGE_FIELD)
+    if not isinstance(value, dict):
+        raise InvalidRequest(
+            f"Invalid type for '{IMAGE_FIELD}': expected a file, but got a string instead. Send"
+            " the image as a file of a multipart/form-data request; decode base64 first, for"
+            " example with base64.b64decode.",
+            param=IMAGE_FIELD,
+            code="invalid_type",
+        )
+    given = [key for key in _REFERENCE_KEYS if value.get(key) is not None]
+    if len(given) != 1 or len(value) > 1 or not isinstance(value[given[0]], str):
+        raise InvalidRequest(
+            f"'{IMAGE_FIELD}' must have exactly one of 'image_url' and 'file_id'.",
+            param=IMAGE_FIELD,
+        )
+    if model.image is None or given[0] not in model.image.references:
+        raise InvalidRequest(
+            f"'{IMAGE_FIELD}.{given[0]}' is not accepted for '{model.id}'. Send the image as a file"
+            " of a multipart/form-data request.",
+            param=IMAGE_FIELD,
+        )
+    return {IMAGE_FIELD: {given[0]: value[given[0]]}}
 
 
-def _listed(values: Iterable[str], last: str) -> str:
-    quoted = [f"'{value}'" for value in values]
-    if len(quoted) == 1:
-        return quoted[0]
-    if len(quoted) == 2:  # noqa: PLR2004 - two values take no comma
-        return f"{quoted[0]} {last} {quoted[1]}"
-    return f"{', '.join(quoted[:-1])}, {last} {quoted[-1]}"
+def _characters(values: Mapping[str, object]) -> dict[str, list[dict[str, str]]]:
+    value = values.get("characters")
+    if value is None:
+        return {}
+    if not isinstance(value, list):
+        raise wrong_type("characters", "an array of objects with an 'id'", value)
+    for one in value:
+        if not isinstance(one, dict) or set(one) != {"id"} or not isinstance(one["id"], str):
+            raise InvalidRequest(
+                "Each of 'characters' must be an object with an 'id'.", param="characters"
+            )
+    if len(value) > _CHARACTERS_LIMIT:
+        raise InvalidRequest(
+            f"At most {_CHARACTERS_LIMIT} 'characters' are supported, but got {len(value)}.",
+            param="characters",
+        )
+    return {"characters": value}

@@ -52,7 +52,6 @@ class Polling:
         interval_seconds: between two polls of one video, give or take a tenth.
         concurrency: polls under way at once.
         patience_seconds: after which a video without an end becomes an orphan.
-        retention_seconds: how long each upstream keeps content, where its object does not say.
         on_completed: called once a completed video is recorded, so that the mirror starts.
         on_step: told the name of each of STEPS as it is reached.
     """
@@ -63,7 +62,6 @@ class Polling:
     interval_seconds: int
     concurrency: int
     patience_seconds: int
-    retention_seconds: Mapping[str, int]
     on_completed: Callable[[], None]
     on_step: Callable[[str], None]
 
@@ -118,6 +116,7 @@ async def _found(
     polling: Polling, claim: Claim, reply: Found, *, log: structlog.typing.FilteringBoundLogger
 ) -> None:
     now = polling.clock.now()
+    settings = polling.upstreams[claim.upstream].settings
     match judge(reply.object, claim.terms):
         case None:
             await _said_nothing(polling, claim, "unknown_status", missing=False, log=log)
@@ -137,8 +136,10 @@ async def _found(
                     claim,
                     completed,
                     reply.object,
-                    asset_id=polling.clock.new_id("asset"),
-                    retention_seconds=polling.retention_seconds.get(claim.upstream, 0),
+                    assets={
+                        variant: polling.clock.new_id("asset") for variant in settings.variants
+                    },
+                    retention_seconds=settings.retention_seconds,
                     now=now,
                 )
             )

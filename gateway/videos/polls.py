@@ -21,7 +21,8 @@ _CLAIMED: Final = (
     "SELECT videos.id, videos.claim_number, videos.upstream, videos.upstream_id, videos.status,"
     " videos.fields, videos.object, videos.created_at, videos.recorded_at, videos.completed_at,"
     " videos.missing_polls, videos.orphaned_at, videos.hold_id, holds.operation, holds.unit,"
-    " holds.rate_micros, holds.amount_micros FROM videos"
+    " holds.rate_micros, holds.images_micros, holds.moderated_is_billed, holds.amount_micros"
+    " FROM videos"
     " JOIN holds ON holds.id = videos.hold_id WHERE videos.id IN "
 )
 
@@ -119,11 +120,20 @@ def write_completed(
     completed: Completed,
     video: Mapping[str, Any],
     *,
-    asset_id: str,
+    assets: Mapping[str, str],
     retention_seconds: int,
     now: int,
 ) -> Script[Ended]:
-    """Settle a completed video and hand its content to the mirror."""
+    """Settle a completed video and hand its content to the mirror.
+
+    Args:
+        claim: the video.
+        completed: what it costs.
+        video: the upstream's object.
+        assets: for each variant that the upstream offers, the id that its asset will have.
+        retention_seconds: how long the upstream keeps content, where the object does not say.
+        now: Unix seconds.
+    """
     completed_at = claim.facts.completed_at or now
     facts = Facts(
         upstream_id=claim.facts.upstream_id,
@@ -148,11 +158,12 @@ def write_completed(
     )
     if not rows:
         return Ended(written=False)
-    yield Sql(
-        "INSERT INTO assets (id, video_id, variant, created_at, expires_at, attempts, due_at,"
-        " claim_number) VALUES ($1, $2, 'video', $3, $4, 0, $3, 0) ON CONFLICT DO NOTHING",
-        (asset_id, claim.video_id, now, expires_at),
-    )
+    for variant, asset_id in assets.items() if completed.has_content else ():
+        yield Sql(
+            "INSERT INTO assets (id, video_id, variant, created_at, expires_at, attempts, due_at,"
+            " claim_number) VALUES ($1, $2, $3, $4, $5, 0, $4, 0) ON CONFLICT DO NOTHING",
+            (asset_id, claim.video_id, variant, now, expires_at),
+        )
     amount = completed.amount_micros
     if (yield from ledger.settle(claim.hold_id, amount_micros=amount, reason="completed", now=now)):
         return Ended(written=True)
@@ -162,7 +173,7 @@ def write_completed(
 def write_failed(
     claim: Claim, failed: Failed, video: Mapping[str, Any], *, now: int
 ) -> Script[Ended]:
-    """Release the hold of a failed video."""
+    """Release the hold of a failed video, or settle it where its failure is billed."""
     rows = yield Sql(
         "UPDATE videos SET status = $3, object = $4, polled_at = $5, failed_at = $5,"
         " due_at = NULL, missing_polls = 0, orphaned_at = NULL, orphan_reason = NULL"
@@ -171,9 +182,16 @@ def write_failed(
     )
     if not rows:
         return Ended(written=False)
-    if (yield from ledger.release(claim.hold_id, reason=failed.reason, now=now)):
+    amount = failed.amount_micros
+    if amount:
+        ended = yield from ledger.settle(
+            claim.hold_id, amount_micros=amount, reason=failed.reason, now=now
+        )
+    else:
+        ended = yield from ledger.release(claim.hold_id, reason=failed.reason, now=now)
+    if ended:
         return Ended(written=True)
-    return (yield from _correct(claim, amount_micros=0, now=now))
+    return (yield from _correct(claim, amount_micros=amount, now=now))
 
 
 def _correct(claim: Claim, *, amount_micros: int, now: int) -> Script[Ended]:
@@ -221,6 +239,8 @@ def _claim(row: Row) -> Claim:
             operation=row["operation"],
             unit=row["unit"],
             rate_micros=row["rate_micros"],
+            images_micros=row["images_micros"],
+            moderated_is_billed=bool(row["moderated_is_billed"]),
             amount_micros=row["amount_micros"],
         ),
     )

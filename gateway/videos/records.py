@@ -12,7 +12,10 @@ effect on an orphan too; they are not fenced by a claim.
 """
 
 import json
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from enum import Enum
 from typing import Final
 
@@ -24,7 +27,15 @@ from gateway.db.script import Row, Script, Sql
 from gateway.errors import InvalidApiKey
 from gateway.upstream.envelopes import RequestIds
 from gateway.upstream.replies import Accepted
-from gateway.videos.lifecycle import QUEUED
+from gateway.videos.attempts import (
+    Earlier,
+    Intent,
+    find_earlier,
+    free_key,
+    write_answer,
+    write_attempt,
+)
+from gateway.videos.lifecycle import QUEUED, clip_seconds_of
 from gateway.videos.objects import Facts, visible
 
 WRONG_KEY: Final = (
@@ -37,10 +48,23 @@ class Submit:
     """A submit about to begin: the row that is written before anything leaves."""
 
     video_id: str
+    intent: Intent
     hold: Hold
     upstream: str
+    kind: str
     fields: dict[str, str]
     lease_ends_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What is known of a video that an operation begins with."""
+
+    upstream: str
+    status: str
+    model: str
+    size: str
+    clip_seconds: int
 
 
 class Recorded(Enum):
@@ -51,32 +75,48 @@ class Recorded(Enum):
     AFTER_RELEASE = "after_release"
 
 
-def open_submit(submit: Submit, *, now: int) -> Script[tuple[Standing, ...]]:
+def open_submit(submit: Submit, *, now: int) -> Script[tuple[Standing, ...] | Earlier]:
     """Take the hold and write the video's row; return the limited balances as they then stand.
+
+    Where an earlier attempt answers for this one it is returned instead, and nothing is written.
 
     Raises:
         InvalidApiKey: the key was revoked, or its project archived, since it was looked up.
+        IdempotencyKeyReused: the idempotency key was used for other fields.
         budgets.Refusal: a budget is too small.
     """
     account = submit.hold.account
     if not (yield from usable(key_id=account.key_id)):
         raise InvalidApiKey(WRONG_KEY)
+    earlier = yield from find_earlier(
+        submit.intent, project_id=account.project_id, key_id=account.key_id, now=now
+    )
+    if earlier is not None and earlier.video_id != submit.video_id:
+        return earlier
     standings = yield from ledger.hold(submit.hold, now=now)
     yield Sql(
-        "INSERT INTO videos (id, hold_id, project_id, key_id, upstream, fields, status,"
+        "INSERT INTO videos (id, hold_id, project_id, key_id, upstream, kind, fields, status,"
         " created_at, submit_lease_ends_at, missing_polls, due_at, claim_number)"
-        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 0, $9, 0) ON CONFLICT DO NOTHING",
+        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 0, $10, 0) ON CONFLICT DO NOTHING",
         (
             submit.video_id,
             submit.hold.id,
             account.project_id,
             account.key_id,
             submit.upstream,
+            submit.kind,
             json.dumps(submit.fields, ensure_ascii=False),
             QUEUED,
             now,
             submit.lease_ends_at,
         ),
+    )
+    yield from write_attempt(
+        submit.intent,
+        video_id=submit.video_id,
+        project_id=account.project_id,
+        key_id=account.key_id,
+        now=now,
     )
     return standings
 
@@ -90,8 +130,8 @@ def record_accepted(
     second id for a video that has one is reported as DUPLICATE and changes nothing.
     An id that comes after a release charges the price again by an `adjust`.
     """
-    ((upstream, known_id, fields, created_at, hold_id),) = yield Sql(
-        "SELECT upstream, upstream_id, fields, created_at, hold_id FROM videos WHERE id = $1",
+    ((upstream, known_id, kind, fields, created_at, hold_id),) = yield Sql(
+        "SELECT upstream, upstream_id, kind, fields, created_at, hold_id FROM videos WHERE id = $1",
         (video_id,),
     )
     late_id = f"{hold_id}/late"
@@ -110,12 +150,8 @@ def record_accepted(
             now=now,
         )
         return Recorded.DUPLICATE
-    facts = Facts(
-        upstream_id=accepted.upstream_id,
-        created_at=created_at,
-        completed_at=None,
-        fields=json.loads(fields),
-    )
+    shown = first_answer(accepted, kind=kind, fields=json.loads(fields), created_at=created_at)
+    yield from write_answer(video_id, shown)
     yield Sql(
         "UPDATE videos SET upstream_id = $2, object = $3, recorded_at = $4, due_at = $5,"
         " provider_request_id = $6, relay_request_id = $7, claim_number = claim_number + 1,"
@@ -124,7 +160,7 @@ def record_accepted(
         (
             video_id,
             accepted.upstream_id,
-            json.dumps(visible(accepted.object, facts), ensure_ascii=False),
+            shown,
             now,
             first_poll_at,
             accepted.request_ids.provider,
@@ -134,12 +170,28 @@ def record_accepted(
     ((state, amount_micros),) = yield Sql(
         "SELECT state, amount_micros FROM holds WHERE id = $1", (hold_id,)
     )
+    if kind == "character":
+        yield from _end_character(video_id, hold_id, amount_micros=amount_micros, now=now)
     if state != "released":
         return Recorded.FOLLOWED
     yield from ledger.correct(
         hold_id, entry_id=late_id, amount_micros=amount_micros, reason="late", now=now
     )
     return Recorded.AFTER_RELEASE
+
+
+def first_answer(
+    accepted: Accepted, *, kind: str, fields: Mapping[str, str], created_at: int
+) -> str:
+    """Return what a client gets for an accepted submit, JSON; a character is passed as it came."""
+    facts = Facts(
+        upstream_id=accepted.upstream_id,
+        created_at=created_at,
+        completed_at=None,
+        fields=fields,
+    )
+    video = accepted.object if kind == "character" else visible(accepted.object, facts)
+    return json.dumps(video, ensure_ascii=False)
 
 
 def record_refused(video_id: str, *, reason: str, now: int) -> Script[bool]:
@@ -155,6 +207,7 @@ def record_refused(video_id: str, *, reason: str, now: int) -> Script[bool]:
     )
     if not rows:
         return False
+    yield from free_key(video_id)
     hold_id = str(rows[0]["hold_id"])
     if (yield from ledger.release(hold_id, reason=reason, now=now)):
         return True
@@ -198,7 +251,7 @@ def find_video(*, upstream_id: str, project_id: str) -> Script[Row | None]:
         "SELECT videos.id, videos.status, videos.object, videos.orphaned_at,"
         " holds.amount_micros FROM videos JOIN holds ON holds.id = videos.hold_id"
         " WHERE videos.upstream_id = $1 AND videos.project_id = $2 AND videos.deleted_at IS NULL"
-        " ORDER BY videos.created_at, videos.id LIMIT 1",
+        " AND videos.kind = 'video' ORDER BY videos.created_at, videos.id LIMIT 1",
         (upstream_id, project_id),
     )
     return rows[0] if rows else None
@@ -235,6 +288,48 @@ def list_videos(*, limit: int) -> Script[list[Row]]:
         (limit,),
     )
     return list(rows)
+
+
+def find_character(*, upstream_id: str, project_id: str) -> Script[Row | None]:
+    """Return a character of a project, or None: also for another project's. Column: object."""
+    rows = yield Sql(
+        "SELECT object FROM videos WHERE upstream_id = $1 AND project_id = $2"
+        " AND kind = 'character' ORDER BY created_at, id LIMIT 1",
+        (upstream_id, project_id),
+    )
+    return rows[0] if rows else None
+
+
+def find_source(*, upstream_id: str, project_id: str) -> Script[Source | None]:
+    """Return what an operation on a video of a project needs, or None."""
+    rows = yield Sql(
+        "SELECT videos.upstream, videos.status, videos.object, holds.model, holds.size,"
+        " holds.clip_seconds FROM videos JOIN holds ON holds.id = videos.hold_id"
+        " WHERE videos.upstream_id = $1 AND videos.project_id = $2 AND videos.kind = 'video'"
+        " AND videos.deleted_at IS NULL ORDER BY videos.created_at, videos.id LIMIT 1",
+        (upstream_id, project_id),
+    )
+    if not rows:
+        return None
+    ((upstream, status, shown, model, size, clip_seconds),) = rows
+    # What the upstream made, not what was asked: an extension's object has the stitched total.
+    seconds = clip_seconds_of(json.loads(shown)) or Decimal(clip_seconds)
+    return Source(
+        upstream=upstream,
+        status=status,
+        model=model,
+        size=size,
+        clip_seconds=math.ceil(seconds),
+    )
+
+
+def _end_character(video_id: str, hold_id: str, *, amount_micros: int, now: int) -> Script[None]:
+    # A character is there at once: nothing is left to be polled.
+    yield Sql(
+        "UPDATE videos SET status = 'completed', completed_at = $2, due_at = NULL WHERE id = $1",
+        (video_id, now),
+    )
+    yield from ledger.settle(hold_id, amount_micros=amount_micros, reason="character", now=now)
 
 
 def _own(upstream: str, upstream_id: str, video_id: str) -> Script[bool]:

@@ -41,10 +41,12 @@ from gateway.errors import (
 from gateway.upstream.client import Body, Upstream
 from gateway.upstream.envelopes import RequestIds
 from gateway.upstream.replies import Accepted, NotSent, Refused, Unknown
-from gateway.videos.params import Order
+from gateway.videos.attempts import Earlier, Intent
+from gateway.videos.order import Order
 from gateway.videos.records import (
     Recorded,
     Submit,
+    first_answer,
     open_submit,
     record_accepted,
     record_orphan,
@@ -88,12 +90,13 @@ class Submitted:
     """A video that was bought and written down.
 
     Attributes:
+        answer: what the client gets, JSON.
         standings: the limited balances of its account as they stood when the hold was taken.
     """
 
     video_id: str
     accepted: Accepted
-    created_at: int
+    answer: str
     price_micros: int
     standings: tuple[Standing, ...]
 
@@ -109,15 +112,18 @@ async def submit(
     *,
     project_id: str,
     key_id: str,
+    video_id: str,
+    intent: Intent,
     upstream: Upstream,
     rate_card_sha256: str,
-) -> Submitted:
+) -> Submitted | Earlier:
     """Hold the price, forward the order, write down what happened.
 
-    On return the video is bought, its hold durable and its id recorded.
+    On return the video is bought, its hold durable and its id recorded; or an earlier attempt
+    answers for this one, and nothing was held and nothing sent.
 
     Raises:
-        BudgetExceeded, InvalidApiKey: nothing was held and nothing sent.
+        BudgetExceeded, InvalidApiKey, IdempotencyKeyReused: nothing was held and nothing sent.
         UpstreamUnreachable, or what the upstream refused with: the hold is released.
         OutcomeUnknown: the hold is kept.
         DatabaseUnavailable: nothing was sent.
@@ -128,13 +134,17 @@ async def submit(
     lease_seconds = upstream.settings.post_seconds + LEASE_MARGIN_SECONDS
     account = Account(project_id=project_id, key_id=key_id, accounting_day=accounting_day(now))
     opened = Submit(
-        video_id=clock.new_id("vid"),
+        video_id=video_id,
+        intent=intent,
         hold=_hold(order, account, hold_id=clock.new_id("hold"), rate_card=rate_card_sha256),
         upstream=upstream.settings.name,
-        fields=dict(order.fields),
+        kind=order.kind,
+        fields=dict(order.shown),
         lease_ends_at=now + int(lease_seconds),
     )
     standings = await _take_hold(means, opened, order, now=now)
+    if isinstance(standings, Earlier):
+        return standings
     log = _log.bind(video_id=opened.video_id, upstream=opened.upstream)
     means.on_step("submit.held")
 
@@ -143,7 +153,7 @@ async def submit(
             raise _LateError
         means.on_step("submit.sending")
 
-    outcome = await _forward(upstream, body, before_first_byte=before_first_byte)
+    outcome = await _forward(upstream, order.path, body, before_first_byte=before_first_byte)
     means.on_step("submit.answered")
     recording = means.work.start(_record(means, opened.video_id, outcome, log=log))
     recorded = await _within(recording, means.reply_seconds)
@@ -152,7 +162,7 @@ async def submit(
         return Submitted(
             video_id=opened.video_id,
             accepted=outcome,
-            created_at=now,
+            answer=first_answer(outcome, kind=order.kind, fields=opened.fields, created_at=now),
             price_micros=order.price_micros,
             standings=standings,
         )
@@ -161,7 +171,7 @@ async def submit(
 
 async def _take_hold(
     means: Means, opened: Submit, order: Order, *, now: int
-) -> tuple[Standing, ...]:
+) -> tuple[Standing, ...] | Earlier:
     try:
         return await means.database.run(partial(open_submit, opened, now=now))
     except DatabaseUnavailable:
@@ -180,12 +190,12 @@ async def _take_hold(
 
 
 async def _forward(
-    upstream: Upstream, body: Body, *, before_first_byte: Callable[[], None]
+    upstream: Upstream, path: str, body: Body, *, before_first_byte: Callable[[], None]
 ) -> Outcome:
     outcome: Outcome = NotSent("never_tried")
     for wait_seconds in (*_BACKOFF_SECONDS, None):
         try:
-            outcome = await upstream.create(body, before_first_byte=before_first_byte)
+            outcome = await upstream.submit(path, body, before_first_byte=before_first_byte)
         except _LateError:
             return NotSent("lease_lapsed")
         if not isinstance(outcome, NotSent) or wait_seconds is None:
@@ -306,12 +316,14 @@ def _hold(order: Order, account: Account, *, hold_id: str, rate_card: str) -> Ho
         id=hold_id,
         account=account,
         operation=order.operation,
-        model=order.model.id,
+        model="" if order.model is None else order.model.id,
         size=order.size,
         clip_seconds=order.clip_seconds,
         unit=order.rate.unit,
         rate_micros=order.rate.micros,
         rate_card_sha256=rate_card,
+        images_micros=order.images_micros,
+        moderated_is_billed=order.model is not None and order.model.moderated_is_billed,
         amount_micros=order.price_micros,
     )
 

@@ -61,6 +61,8 @@ CREATE TABLE holds (
     unit TEXT NOT NULL,
     rate_micros BIGINT NOT NULL CHECK (rate_micros >= 0),
     rate_card_sha256 TEXT NOT NULL,
+    images_micros BIGINT NOT NULL CHECK (images_micros >= 0),
+    moderated_is_billed BIGINT NOT NULL CHECK (moderated_is_billed IN (0, 1)),
     amount_micros BIGINT NOT NULL CHECK (amount_micros >= 0),
     state TEXT NOT NULL CHECK (state IN ('held', 'settled', 'released')),
     settled_micros BIGINT,
@@ -90,7 +92,8 @@ CREATE INDEX entries_by_time ON entries (created_at, id);
 -- due_at is when somebody has to look at the row again: the end of the submit lease while a submit
 -- is under way, then the next poll, NULL when nothing is left to be done. A claim moves it to the
 -- end of the claimer's lease and increments claim_number, which fences every write of the claim.
--- object is the video as clients see it (JSON); fields are the checked parameters (JSON).
+-- object is the video as clients see it (JSON); fields are the checked parameters (JSON). A
+-- character is made by the same billable step, so it has a row of the same form.
 CREATE TABLE videos (
     id TEXT PRIMARY KEY,
     hold_id TEXT NOT NULL UNIQUE REFERENCES holds (id),
@@ -98,6 +101,7 @@ CREATE TABLE videos (
     key_id TEXT NOT NULL,
     upstream TEXT NOT NULL,
     upstream_id TEXT,
+    kind TEXT NOT NULL CHECK (kind IN ('video', 'character')),
     fields TEXT NOT NULL,
     status TEXT NOT NULL CHECK (status IN ('queued', 'in_progress', 'completed', 'failed')),
     object TEXT,
@@ -155,3 +159,25 @@ CREATE TABLE assets (
 );
 
 CREATE INDEX assets_due ON assets (due_at) WHERE due_at IS NOT NULL;
+
+-- Which request made which video, so that the same request sent again is answered and not bought
+-- again. fields_sha256 is over the parsed parameters and the file's bytes. answer is the body of
+-- the first answer; left_at says that its client was gone before it could be sent; retry_count is
+-- the last retry of an SDK that was answered with this attempt.
+
+CREATE TABLE attempts (
+    video_id TEXT PRIMARY KEY REFERENCES videos (id),
+    project_id TEXT NOT NULL,
+    key_id TEXT NOT NULL,
+    idempotency_key TEXT,
+    fields_sha256 TEXT NOT NULL,
+    created_at BIGINT NOT NULL,
+    answer TEXT,
+    left_at BIGINT,
+    retry_count BIGINT NOT NULL
+);
+
+CREATE UNIQUE INDEX attempts_by_idempotency_key ON attempts (project_id, idempotency_key)
+    WHERE idempotency_key IS NOT NULL;
+
+CREATE INDEX attempts_by_fields ON attempts (key_id, fields_sha256, created_at);

