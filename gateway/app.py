@@ -134,8 +134,9 @@ async def running(
             yield started
         finally:
             health.draining = True
+            begun = clock.elapsed()
             await _stop(servers[0])
-            left = await work.drain(seconds=settings.shutdown_seconds)
+            left = await work.drain(seconds=settings.shutdown_seconds + begun - clock.elapsed())
             if left:
                 _log.error("shutdown_with_work_left", submits=left)
             await _stop(servers[1])

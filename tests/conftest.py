@@ -1,8 +1,12 @@
 """What do the tests stand on? Real servers on loopback, real files."""
 
 import asyncio
+import contextlib
 import io
 import json
+import os
+import signal
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -20,7 +24,7 @@ from gateway.billing.keys import VIRTUAL, NewKey, create_key, new_value
 from gateway.billing.ledger import audit
 from gateway.billing.money import parse_usd
 from gateway.clock import Clock, system_clock
-from gateway.config import Settings
+from gateway.config import Settings, settings_fields
 from gateway.db.database import Database
 from gateway.db.script import Row, Script, Sql
 from gateway.simulator.control import Control
@@ -58,6 +62,22 @@ class Timeline:
         )
 
 
+async def new_key(
+    database: Database, clock: Clock, *, project: str = "studio", name: str = "test"
+) -> NewKey:
+    return await database.run(
+        partial(
+            create_key,
+            project_name=project,
+            name=name,
+            value=new_value(VIRTUAL),
+            key_id=clock.new_id("key"),
+            project_id=clock.new_id("proj"),
+            now=clock.now(),
+        )
+    )
+
+
 @dataclass
 class World:
     """A gateway in front of a simulated upstream, with a way to look behind both."""
@@ -83,18 +103,7 @@ class World:
         budget: str | None = None,
         period: str = "month",
     ) -> NewKey:
-        clock = self.timeline.clock()
-        made = await self.database.run(
-            partial(
-                create_key,
-                project_name=project,
-                name=name,
-                value=new_value(VIRTUAL),
-                key_id=clock.new_id("key"),
-                project_id=clock.new_id("proj"),
-                now=clock.now(),
-            )
-        )
+        made = await new_key(self.database, self.timeline.clock(), project=project, name=name)
         if budget is not None:
             await self.budget(KEY, made.id, budget, period=period)
         return made
@@ -244,6 +253,134 @@ async def world(
                 gateway=gateway,
                 steps=steps,
             )
+
+
+@dataclass
+class Serving:
+    """A gateway in a process of its own, and everything it has printed."""
+
+    process: asyncio.subprocess.Process
+    port: int
+    ops_port: int
+    printed: list[str]
+
+    @property
+    def base_url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/v1"
+
+    def client(self, key: NewKey | str) -> httpx.AsyncClient:
+        value = key if isinstance(key, str) else key.value
+        return httpx.AsyncClient(
+            base_url=self.base_url,
+            headers={"authorization": f"Bearer {value}"},
+            trust_env=False,
+            timeout=60,
+        )
+
+    async def stop(self, number: int = signal.SIGTERM) -> int:
+        """Send a signal, wait for the end of the process, and return its exit code."""
+        self.process.send_signal(number)
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            return await self.process.wait()
+
+
+async def command(*args: str, **environ: str) -> asyncio.subprocess.Process:
+    """Start `video-gateway` with these arguments, and of GATEWAY_ variables with these alone."""
+    inherited = {name: value for name, value in os.environ.items() if "GATEWAY_" not in name}
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "gateway",
+        *args,
+        env=inherited | environ,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        limit=1 << 20,
+    )
+
+
+def environ_for(folder: Path, upstream_base_url: str, **changes: Any) -> dict[str, str]:
+    """Return the variables that `video-gateway serve` needs for the settings of settings_for."""
+    settings = settings_for(folder, upstream_base_url, **changes)
+    defaults = Settings()
+    return {
+        f"GATEWAY_{one.name.upper()}": str(getattr(settings, one.name))
+        for one in settings_fields()
+        if getattr(settings, one.name) != getattr(defaults, one.name)
+    }
+
+
+@asynccontextmanager
+async def serving(environ: dict[str, str]) -> AsyncIterator[Serving]:
+    """Run `video-gateway serve` in a process of its own; it is ended by force if it still runs."""
+    process = await command("serve", **environ)
+    printed: list[str] = []
+
+    async def read() -> None:
+        assert process.stdout is not None
+        async for line in process.stdout:
+            printed.append(line.decode())
+
+    async def started() -> dict[str, Any] | None:
+        assert process.returncode is None, printed
+        lines = [line for line in printed if '"event": "gateway_started"' in line]
+        return json.loads(lines[0]) if lines else None
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(read())
+            ports = await eventually(started)
+            yield Serving(process, ports["port"], ports["ops_port"], printed)
+            if process.returncode is None:
+                process.terminate()
+            async with asyncio.timeout(DEADLINE_SECONDS):
+                await process.wait()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+async def raw_request(made: World, key: NewKey, head: str, *pieces: bytes) -> "RawRequest":
+    """Open a connection and send a request as it stands, up to wherever the pieces end."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", made.gateway.port)
+    lines = f"{head}\r\nhost: gateway\r\nauthorization: Bearer {key.value}\r\n\r\n"
+    writer.write(lines.encode("latin-1"))
+    for piece in pieces:
+        writer.write(piece)
+    await writer.drain()
+    return RawRequest(reader, writer)
+
+
+@dataclass(frozen=True)
+class RawRequest:
+    """A connection on which a request was begun."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+    async def send(self, piece: bytes) -> None:
+        """Send more of it."""
+        self.writer.write(piece)
+        await self.writer.drain()
+
+    async def answer(self) -> tuple[int, dict[str, str], bytes]:
+        """Read one answer that has a Content-Length: status, headers and body."""
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            head = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+            first, *lines = head.strip().split("\r\n")
+            headers = {
+                name.lower(): value.strip()
+                for name, _, value in (line.partition(":") for line in lines)
+            }
+            body = await self.reader.readexactly(int(headers["content-length"]))
+        return int(first.split()[1]), headers, body
+
+    async def leave(self) -> None:
+        """Close the connection without a word."""
+        self.writer.close()
+        with contextlib.suppress(ConnectionError):
+            await self.writer.wait_closed()
 
 
 class LogLines(io.StringIO):

@@ -85,14 +85,14 @@ def bench(path: Path) -> Iterator[Bench]:
 def rows(text: str, *args: str | int | None) -> Script[list[dict[str, Any]]]:
     """What a statement returns, as plain dictionaries."""
     found = yield Sql(text, args)
-    return [dict(row) for row in found]  # type: ignore[call-overload]
+    return [dict(row) for row in found]
 
 
 def everything() -> Script[dict[str, list[dict[str, Any]]]]:
     """Every row of every table that money depends on."""
     found = {}
     for table in TABLES:
-        found[table] = yield from rows(f"SELECT * FROM {table} ORDER BY 1, 2")  # noqa: S608
+        found[table] = yield from rows(f"SELECT * FROM {table} ORDER BY 1, 2")
     return found
 
 
@@ -105,7 +105,12 @@ def account(key_id: str = "key_a", *, now: int = NOW) -> Account:
 
 
 def a_hold(
-    number: int | str, *, key_id: str = "key_a", seconds: int = 4, rate: int = RATE_MICROS, now: int = NOW
+    number: int | str,
+    *,
+    key_id: str = "key_a",
+    seconds: int = 4,
+    rate: int = RATE_MICROS,
+    now: int = NOW,
 ) -> Hold:
     return Hold(
         id=f"hold_{number}",
@@ -139,7 +144,9 @@ def accepted(upstream_id: str, **fields: object) -> Accepted:
 def followed(number: int = 1, *, now: int = NOW) -> Script[None]:
     """A video that was bought and recorded as `up_NUMBER`; its first poll is due at once."""
     yield from open_submit(a_submit(number, now=now), now=now)
-    yield from record_accepted(f"vid_{number}", accepted(f"up_{number}"), first_poll_at=now, now=now)
+    yield from record_accepted(
+        f"vid_{number}", accepted(f"up_{number}"), first_poll_at=now, now=now
+    )
 
 
 def claim_one(*, now: int = NOW, lease_seconds: int = 60) -> Script[Claim]:

@@ -204,8 +204,8 @@ class Scene:
 
     def entries(self) -> Counter[str]:
         """Return how many entries of each kind there are."""
-        rows = self.rows("SELECT kind, COUNT(*) FROM entries GROUP BY kind")
-        return Counter(dict(rows))
+        rows = self.rows("SELECT kind, COUNT(*) AS count FROM entries GROUP BY kind")
+        return Counter({str(row["kind"]): int(row["count"]) for row in rows})
 
     async def mirrored(self, count: int = 1) -> None:
         """Wait until so many videos are in the store."""

@@ -70,7 +70,7 @@ def test_every_mistake_is_reported_at_once() -> None:
     assert sorted(problems(TEN_MISTAKES)) == [
         "models.wrong.image: must_equal_size must be true or false",
         "models.wrong.image: types: 'image/gif' is none of image/jpeg, image/png, image/webp",
-        'models.wrong.rates[1]: sizes: \'big\' is not WIDTHxHEIGHT',
+        "models.wrong.rates[1]: sizes: 'big' is not WIDTHxHEIGHT",
         'models.wrong.rates[1]: usd must be a text such as "0.10"',
         "models.wrong.rates[2]: sizes: 720x1280 has a rate already",
         "models.wrong.rates[2]: usd: '1e3' is not an amount in US dollars, such as 2.50",

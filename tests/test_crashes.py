@@ -242,7 +242,8 @@ def full(process: Process, stage: Scene) -> Iterator[None]:
     before = resource.prlimit(process.popen.pid, resource.RLIMIT_FSIZE)
     resource.prlimit(process.popen.pid, resource.RLIMIT_FSIZE, (0, before[1]))
     yield
-    resource.prlimit(process.popen.pid, resource.RLIMIT_FSIZE, before)
+    if process.popen.poll() is None:
+        resource.prlimit(process.popen.pid, resource.RLIMIT_FSIZE, before)
 
 
 @contextmanager
@@ -300,6 +301,43 @@ async def test_told_to_end_while_the_upstream_answers_it_records_and_replies_fir
     async with stage.process() as process:
         await finished(stage, process)
         await stage.downloads(process, video_id)
+
+
+async def test_told_to_end_it_waits_for_a_record_that_begins_only_then(stage: Scene) -> None:
+    await stage.control.fault("delay", operation="create", value=1)
+    async with stage.process(reply_seconds=1) as process, asyncio.TaskGroup() as group:
+        buying = group.create_task(stage.create(process))
+        await stage.happened()
+        with locked(process, stage):
+            process.terminate()
+            assert code_of(await buying) == "outcome_unknown"
+            assert process.popen.poll() is None
+        assert await process.died() == 0
+        assert process.said("shutdown_with_work_left") == []
+    async with stage.process() as process:
+        await finished(stage, process)
+
+
+async def test_told_to_end_while_the_database_stays_away_it_ends_in_time_and_its_log_has_the_id(
+    stage: Scene,
+) -> None:
+    async with (
+        stage.process(
+            "submit.answered", act="stop", reply_seconds=1, shutdown_seconds=2
+        ) as process,
+        asyncio.TaskGroup() as group,
+    ):
+        buying = group.create_task(stage.create(process))
+        await process.stopped()
+        with full(process, stage):
+            process.resume()
+            process.terminate()
+            assert code_of(await buying) == "outcome_unknown"
+            assert await process.died(seconds=8) == 0
+        (video,) = await stage.executed()
+        assert process.said("submit_not_recorded")[0]["upstream_id"] == video["id"]
+        assert process.said("shutdown_with_work_left")[0]["submits"] == 1
+        assert stage.money() == (0, PRICE_MICROS)
 
 
 async def test_two_processes_on_one_database_poll_and_mirror_each_video_once(

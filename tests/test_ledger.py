@@ -126,9 +126,7 @@ async def test_a_hold_ends_once(database: Database, first: str, second: str) -> 
 
 
 async def test_a_hold_that_does_not_exist_cannot_end(database: Database) -> None:
-    assert not await database.run(
-        partial(settle, "nobody", amount_micros=1, reason="", now=NOW)
-    )
+    assert not await database.run(partial(settle, "nobody", amount_micros=1, reason="", now=NOW))
     assert not await database.run(partial(release, "nobody", reason="", now=NOW))
 
 
@@ -258,8 +256,10 @@ async def test_two_processes_on_one_file_cannot_pass_one_budget(tmp_path: Path) 
             Difference("key:key_a:total:all", 0, 0, 0, 400_000),
         ),
         (
-            "INSERT INTO balances (id, level, level_id, period, period_start, spent_micros,"
-            " held_micros) VALUES ('stray', 'key', 'k', 'total', 'all', 5, 0)",
+            (
+                "INSERT INTO balances (id, level, level_id, period, period_start, spent_micros,"
+                " held_micros) VALUES ('stray', 'key', 'k', 'total', 'all', 5, 0)"
+            ),
             Difference("stray", 5, 0, 0, 0),
         ),
     ],

@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -67,7 +68,7 @@ from gateway.videos.records import (
     record_refused,
 )
 
-SECOND = 1_000_000  # so that prices are small whole numbers in the model's eye
+DOLLAR = 1_000_000
 POLL_LEASE_SECONDS = 60
 LEVELS = [
     ("organization", ORGANIZATION_ID),
@@ -196,20 +197,18 @@ class Ledger(RuleBasedStateMachine):
 
     @rule(key=st.sampled_from(sorted(KEYS)), seconds=st.sampled_from([4, 8, 12]), rate=PICK)
     def hold(self, key: str, seconds: int, rate: int) -> None:
-        rate = rate % 3 * SECOND
+        rate = rate % 3 * DOLLAR
         model, number = self.model, len(self.model.videos)
         hold = a_hold(number, key_id=key, seconds=seconds, rate=rate, now=model.now)
         submit = a_submit(number, hold, now=model.now)
         script = partial(open_submit, submit, now=model.now)
         if not model.fits(key, seconds * rate):
             before = dump(self.bench)
-            try:
+            with pytest.raises(Refusal) as refusal:
                 self.bench.run(script)
-            except Refusal as refusal:
-                assert refusal.refusing
-                assert all(one.available_micros < seconds * rate for one in refusal.refusing)
-            else:
-                raise AssertionError("a hold was admitted that does not fit")
+            refusing = refusal.value.refusing
+            assert refusing
+            assert all(one.available_micros < seconds * rate for one in refusing)
             assert dump(self.bench) == before
             return
         standings = self.twice(script)
@@ -231,7 +230,7 @@ class Ledger(RuleBasedStateMachine):
 
     @rule(level=st.sampled_from(LEVELS), period=st.sampled_from(PERIODS), micros=PICK)
     def set_budget(self, level: tuple[str, str], period: str, micros: int) -> None:
-        limit = micros % 100 * SECOND
+        limit = micros % 100 * DOLLAR
         budget = (*level, period)
         standing = self.twice(
             partial(
@@ -413,9 +412,8 @@ class Ledger(RuleBasedStateMachine):
     @rule(pick=PICK, action=st.sampled_from(["settle", "release", "attach", "attach"]))
     def person_acts(self, pick: int, action: str) -> None:
         orphans = [video for video in self.model.videos if video.orphan_reason is not None]
-        video, now = (orphans or self.model.videos)[pick % len(orphans or self.model.videos)], (
-            self.model.now
-        )
+        candidates = orphans or self.model.videos
+        video, now = candidates[pick % len(candidates)], self.model.now
         early = now < video.lease_ends_at + RELEASE_MARGIN_SECONDS
         attach = action == "attach"
         upstream_id = self.upstream_id(reuse=pick % 4 == 0, pick=pick) if attach else ""

@@ -1,5 +1,6 @@
 """Is exactly what the relay sells let through, at exactly its price?"""
 
+from collections.abc import Mapping
 from importlib.resources import files
 
 import pytest
@@ -28,13 +29,15 @@ TABLE = {
 SIZES = sorted({size for _, size in TABLE})
 
 
-def check(image: Image | None = None, catalogue: Catalogue = CATALOGUE, **values: object) -> Order:
+def check(
+    values: Mapping[str, object], image: Image | None = None, catalogue: Catalogue = CATALOGUE
+) -> Order:
     return check_create({"prompt": "a cat", **values}, image=image, catalogue=catalogue)
 
 
-def refused(image: Image | None = None, **values: object) -> InvalidRequest:
+def refused(values: Mapping[str, object], image: Image | None = None) -> InvalidRequest:
     with pytest.raises(InvalidRequest) as caught:
-        check(image, **values)
+        check(values, image)
     assert caught.value.status == 400
     return caught.value
 
@@ -42,13 +45,13 @@ def refused(image: Image | None = None, **values: object) -> InvalidRequest:
 @pytest.mark.parametrize("place", [0, 1, 2])
 @pytest.mark.parametrize(("model", "size"), TABLE)
 def test_every_price_is_the_one_in_the_relays_table(model: str, size: str, place: int) -> None:
-    order = check(model=model, size=size, seconds=("4", "8", "12")[place])
+    order = check({"model": model, "size": size, "seconds": ("4", "8", "12")[place]})
     assert order.price_micros == TABLE[model, size][place]
     assert order.clip_seconds == (4, 8, 12)[place]
 
 
 def test_twelve_seconds_of_sora_2_pro_at_1080p_cost_8_40_dollars() -> None:
-    order = check(model="sora-2-pro", size="1920x1080", seconds="12")
+    order = check({"model": "sora-2-pro", "size": "1920x1080", "seconds": "12"})
     assert order.price_micros == 8_400_000
 
 
@@ -69,7 +72,7 @@ def test_what_is_not_in_the_table_is_refused(model: str, size: str, seconds: str
 
 
 def test_what_leaves_has_the_defaults_filled_in() -> None:
-    order = check(model=None, size=None, seconds=None, input_reference=None)
+    order = check({"model": None, "size": None, "seconds": None, "input_reference": None})
     assert order.fields == {
         "prompt": "a cat",
         "model": "sora-2",
@@ -80,7 +83,7 @@ def test_what_leaves_has_the_defaults_filled_in() -> None:
 
 
 def test_a_snapshot_is_priced_as_its_model_and_forwarded_under_its_own_name() -> None:
-    order = check(model="sora-2-pro-2025-10-06", seconds="8")
+    order = check({"model": "sora-2-pro-2025-10-06", "seconds": "8"})
     assert (order.model.id, order.fields["model"]) == ("sora-2-pro", "sora-2-pro-2025-10-06")
     assert order.price_micros == 2_400_000
 
@@ -98,58 +101,78 @@ def test_a_snapshot_is_priced_as_its_model_and_forwarded_under_its_own_name() ->
             {"seconds": "10"},
             "seconds",
             "invalid_value",
-            "Invalid value: '10'. Supported values are: '4', '8', and '12'. '10' belonged to the"
-            " retired reverse-engineered channel: use '8' or '12'.",
+            (
+                "Invalid value: '10'. Supported values are: '4', '8', and '12'. '10' belonged"
+                " to the"
+                " retired reverse-engineered channel: use '8' or '12'."
+            ),
         ),
         (
             {"seconds": "15"},
             "seconds",
             "invalid_value",
-            "Invalid value: '15'. Supported values are: '4', '8', and '12'. '15' belonged to the"
-            " retired reverse-engineered channel: use '8' or '12'.",
+            (
+                "Invalid value: '15'. Supported values are: '4', '8', and '12'. '15' belonged"
+                " to the"
+                " retired reverse-engineered channel: use '8' or '12'."
+            ),
         ),
         (
             {"seconds": 8},
             "seconds",
             "invalid_type",
-            "Invalid type for 'seconds': expected one of '4', '8', or '12', but got an integer"
-            " instead.",
+            (
+                "Invalid type for 'seconds': expected one of '4', '8', or '12', but got an integer"
+                " instead."
+            ),
         ),
         (
             {"size": "1920x1080"},
             "size",
             "invalid_value",
-            "Invalid value: '1920x1080'. Supported values are: '720x1280' and '1280x720'."
-            " sora-2-pro offers 1920x1080 at $0.70 per second.",
+            (
+                "Invalid value: '1920x1080'. Supported values are: '720x1280' and '1280x720'."
+                " sora-2-pro offers 1920x1080 at $0.70 per second."
+            ),
         ),
         (
             {"size": "640x360", "model": "sora-2-pro"},
             "size",
             "invalid_value",
-            "Invalid value: '640x360'. Supported values are: '720x1280', '1280x720', '1024x1792',"
-            " '1792x1024', '1080x1920', and '1920x1080'.",
+            (
+                "Invalid value: '640x360'. Supported values are: '720x1280', '1280x720',"
+                " '1024x1792',"
+                " '1792x1024', '1080x1920', and '1920x1080'."
+            ),
         ),
         (
             {"size": ["720x1280"]},
             "size",
             "invalid_type",
-            "Invalid type for 'size': expected one of '720x1280' or '1280x720', but got an array"
-            " instead.",
+            (
+                "Invalid type for 'size': expected one of '720x1280' or '1280x720', but got an"
+                " array"
+                " instead."
+            ),
         ),
         (
             {"model": "sora-3"},
             "model",
             "model_not_found",
-            "The model 'sora-3' does not exist here. Supported models are: 'sora-2',"
-            " 'sora-2-2025-12-08', 'sora-2-2025-10-06', 'sora-2-pro', and"
-            " 'sora-2-pro-2025-10-06'.",
+            (
+                "The model 'sora-3' does not exist here. Supported models are: 'sora-2',"
+                " 'sora-2-2025-12-08', 'sora-2-2025-10-06', 'sora-2-pro', and"
+                " 'sora-2-pro-2025-10-06'."
+            ),
         ),
         (
             {"width": 720},
             "width",
             "unknown_parameter",
-            "Unknown parameter: 'width'. Known parameters are: 'prompt', 'model', 'seconds',"
-            " 'size', and 'input_reference'.",
+            (
+                "Unknown parameter: 'width'. Known parameters are: 'prompt', 'model', 'seconds',"
+                " 'size', and 'input_reference'."
+            ),
         ),
         (
             {"prompt": None},
@@ -173,44 +196,50 @@ def test_a_snapshot_is_priced_as_its_model_and_forwarded_under_its_own_name() ->
             {"prompt": "x" * 32_001},
             "prompt",
             "string_above_max_length",
-            "Invalid 'prompt': string too long. Expected a string with maximum length 32000, but"
-            " got a string with length 32001 instead.",
+            (
+                "Invalid 'prompt': string too long. Expected a string with maximum length"
+                " 32000, but"
+                " got a string with length 32001 instead."
+            ),
         ),
         (
             {"input_reference": "https://example.com/a.png"},
             "input_reference",
             "invalid_type",
-            "Invalid type for 'input_reference': expected a file, but got a string instead. Send"
-            " it as a file of a multipart/form-data request; decode base64 first.",
+            (
+                "Invalid type for 'input_reference': expected a file, but got a string instead."
+                " Send"
+                " it as a file of a multipart/form-data request; decode base64 first."
+            ),
         ),
     ],
 )
 def test_a_refusal_names_the_parameter_and_what_would_be_right(
     values: dict[str, object], param: str, code: str, message: str
 ) -> None:
-    error = refused(**values)
+    error = refused(values)
     assert (error.param, error.code, error.message) == (param, code, message)
 
 
 @pytest.mark.parametrize("name", ["prompt", "model", "seconds", "size", "colour\ud800"])
 def test_text_that_utf_8_cannot_carry_is_the_clients_mistake(name: str) -> None:
-    error = refused(**{name: "a \udc80 cat"})
+    error = refused({name: "a \udc80 cat"})
     assert error.param == name.replace("\ud800", "?")
     error.message.encode()
 
 
 def test_the_longest_prompt_counts_characters_and_not_bytes() -> None:
-    assert check(prompt="猫" * 32_000).fields["prompt"] == "猫" * 32_000
+    assert check({"prompt": "猫" * 32_000}).fields["prompt"] == "猫" * 32_000
 
 
 def test_an_image_of_the_requested_size_goes_with_the_order() -> None:
     image = Image(content_type="image/webp", width=1280, height=720)
-    assert check(image, size="1280x720").image is image
+    assert check({"size": "1280x720"}, image).image is image
 
 
 def test_an_image_of_another_size_is_refused_with_both_sizes() -> None:
     image = Image(content_type="image/png", width=1280, height=720)
-    error = refused(image)
+    error = refused({}, image)
     assert error.param == "input_reference"
     assert error.message == (
         "Inpaint image must match the requested width and height: the image is 1280x720, the"
@@ -236,19 +265,22 @@ rates = [{ tier = "t", sizes = ["720x1280"], usd = "0.1" }]
         ("", "The model 'm' does not take an 'input_reference'."),
         (
             '[models.m.image]\ntypes = ["image/png"]\nmust_equal_size = false',
-            "Invalid file 'input_reference': unsupported mimetype ('image/webp'). Supported file"
-            " formats are 'image/png'.",
+            (
+                "Invalid file 'input_reference': unsupported mimetype ('image/webp'). Supported"
+                " file"
+                " formats are 'image/png'."
+            ),
         ),
     ],
 )
 def test_an_image_that_the_model_does_not_take_is_refused(rules: str, message: str) -> None:
     image = Image(content_type="image/webp", width=1, height=1)
     with pytest.raises(InvalidRequest) as caught:
-        check(image, read_catalogue(MODEL + rules))
+        check({}, image, read_catalogue(MODEL + rules))
     assert caught.value.message == message
 
 
 def test_an_image_of_any_size_is_taken_where_the_rules_allow_it() -> None:
     rules = '[models.m.image]\ntypes = ["image/png"]\nmust_equal_size = false'
     image = Image(content_type="image/png", width=1, height=1)
-    assert check(image, read_catalogue(MODEL + rules)).image is image
+    assert check({}, image, read_catalogue(MODEL + rules)).image is image

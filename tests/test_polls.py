@@ -1,7 +1,7 @@
 """Does a poll move status and money together, and only while its claim holds?"""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -56,7 +56,7 @@ def failed(claim: Claim, *, now: int = NOW) -> Script[Ended]:
 
 
 async def one(database: Database, table: str) -> dict[str, Any]:
-    (row,) = await database.read(partial(rows, f"SELECT * FROM {table}"))  # noqa: S608
+    (row,) = await database.read(partial(rows, f"SELECT * FROM {table}"))
     return row
 
 
@@ -193,7 +193,7 @@ async def test_a_lost_video_is_an_orphan_whose_hold_stays_until_it_is_seen_again
 async def test_a_write_under_a_lost_claim_changes_nothing(database: Database, write: str) -> None:
     stale = await database.run(claim_one)
     await database.run(partial(claim_one, now=NOW + 60))
-    scripts = {
+    scripts: dict[str, Callable[[], Script[bool | Ended]]] = {
         "pending": partial(write_pending, stale, Pending("queued"), {}, due_at=1, now=NOW),
         "nothing": partial(write_nothing, stale, missing=True, due_at=1, now=NOW),
         "orphan": partial(write_orphan, stale, reason="missing", due_at=1, now=NOW),
@@ -201,7 +201,7 @@ async def test_a_write_under_a_lost_claim_changes_nothing(database: Database, wr
         "failed": partial(failed, stale),
     }
     before = await one(database, "videos")
-    answer = await database.run(scripts[write])  # type: ignore[arg-type]
+    answer = await database.run(scripts[write])
     assert answer in (False, Ended(written=False))
     assert await one(database, "videos") == before
     assert await database.read(organization) == (0, PRICE)

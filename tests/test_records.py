@@ -114,9 +114,7 @@ async def test_the_same_submit_is_written_once(database: Database) -> None:
 
 async def test_a_refused_hold_leaves_no_row(database: Database) -> None:
     await database.run(
-        partial(
-            set_budget, level="key", level_id="key_a", period="day", limit_micros=1, now=NOW
-        )
+        partial(set_budget, level="key", level_id="key_a", period="day", limit_micros=1, now=NOW)
     )
     with pytest.raises(Refusal):
         await open_one(database)
@@ -316,9 +314,7 @@ async def test_a_relays_own_word_never_reaches_the_record(database: Database) ->
     answer = Accepted(
         upstream_id="up_1", object={"id": "x", "status": "submitted"}, request_ids=NO_IDS
     )
-    await database.run(
-        partial(record_accepted, "vid_1", answer, first_poll_at=NOW, now=NOW)
-    )
+    await database.run(partial(record_accepted, "vid_1", answer, first_poll_at=NOW, now=NOW))
     shown = json.loads((await video(database))["object"])
     assert (shown["id"], shown["status"]) == ("up_1", "queued")
 

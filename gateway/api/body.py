@@ -92,7 +92,7 @@ def _too_large(max_bytes: int) -> RequestTooLarge:
 async def _multipart(
     request: Request, stream: AsyncGenerator[bytes, None], *, max_bytes: int
 ) -> ReadBody:
-    parser = MultiPartParser(
+    parser = _Form(
         request.headers,
         stream,
         max_files=MAX_FILES,
@@ -107,6 +107,8 @@ async def _multipart(
         raise _malformed("The multipart body is malformed.") from error
     body = ReadBody(values={})
     try:
+        if not parser.ended:
+            raise _malformed("The multipart body breaks off before its closing boundary.")
         for name, value in form.multi_items():
             if name in body.values or name in body.files:
                 raise _twice(name)
@@ -114,15 +116,31 @@ async def _multipart(
                 body.files[name] = value
             else:
                 body.values[name] = value
+        _check_text([*body.values.items(), *body.files])
     except InvalidRequest:
         await form.close()
         raise
     return body
 
 
+class _Form(MultiPartParser):
+    """Starlette's parser, but it knows of a closing boundary.
+
+    Without one the last part is left out in silence: the image, or the seconds.
+    """
+
+    ended = False
+
+    def on_end(self) -> None:
+        """Note that the closing boundary came."""
+        self.ended = True
+
+
 def _json(text: bytes) -> dict[str, object]:
     try:
         value = json.loads(text.decode(), object_pairs_hook=_object)
+        if b"\\u" in text:
+            _check_text(value)
     except RecursionError as error:
         raise _malformed("The JSON body is nested too deeply.") from error
     except ValueError as error:
@@ -130,6 +148,14 @@ def _json(text: bytes) -> dict[str, object]:
     if not isinstance(value, dict):
         raise _malformed("The JSON body must be an object.")
     return value
+
+
+def _check_text(value: object) -> None:
+    # JSON's escapes and some charsets can say half a surrogate pair, which no UTF-8 can carry on.
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise _malformed("The request body holds text that is not valid Unicode.") from error
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

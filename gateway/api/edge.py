@@ -121,7 +121,8 @@ async def _answer_error(current: Call, error: GatewayError, send: Send) -> None:
     current.facts["error_code"] = error.code or error.type
     if current.status is not None:
         return
-    body = json.dumps(error.envelope(), ensure_ascii=False).encode()
+    # The message may quote what the client sent: half a surrogate pair is no UTF-8.
+    body = json.dumps(error.envelope(), ensure_ascii=False).encode(errors="replace")
     headers = {
         "content-type": "application/json",
         "content-length": str(len(body)),

@@ -29,9 +29,16 @@ class Work:
         return outcome
 
     async def drain(self, *, seconds: float) -> int:
-        """Wait until nothing is under way, at most so long; return how much still is."""
-        if self._under_way:
-            await asyncio.wait(self._under_way, timeout=seconds)
+        """Wait until nothing is under way, at most so long.
+
+        Return how much still was: it is cut off, as a kill would, so that the process can end.
+        """
+        until = asyncio.get_running_loop().time() + seconds
+        # More than once: work may start work, as a submit does with its record.
+        while self._under_way and (left := until - asyncio.get_running_loop().time()) > 0:
+            await asyncio.wait(self._under_way, timeout=left)
+        for task in self._under_way:
+            task.cancel()
         return len(self._under_way)
 
 

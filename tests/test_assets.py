@@ -1,0 +1,137 @@
+"""Is the mirror's progress written down only by the one whose turn it is?"""
+
+from collections.abc import AsyncIterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ledger_tools import NOW, claim_one, followed, opened, rows
+
+from gateway.db.database import Database
+from gateway.db.script import Script
+from gateway.videos.assets import (
+    AssetClaim,
+    claim_assets,
+    renew,
+    write_failure,
+    write_gone,
+    write_mirrored,
+)
+from gateway.videos.lifecycle import Completed
+from gateway.videos.polls import write_completed
+
+LEASE_SECONDS = 60
+
+
+def an_asset(number: int, *, expires_at: int) -> Script[None]:
+    yield from followed(number)
+    claim = yield from claim_one()
+    yield from write_completed(
+        claim,
+        Completed(amount_micros=1, above_hold=False),
+        {"status": "completed", "expires_at": expires_at},
+        asset_id=f"asset_{number}",
+        retention_seconds=0,
+        now=NOW,
+    )
+
+
+@pytest.fixture
+async def database(tmp_path: Path) -> AsyncIterator[Database]:
+    async with opened(tmp_path / "gateway.db") as database:
+        await database.run(partial(an_asset, 1, expires_at=NOW + 900))
+        yield database
+
+
+async def claim(database: Database, *, now: int = NOW) -> AssetClaim:
+    (claimed,) = await database.run(
+        partial(claim_assets, limit=1, lease_ends_at=now + LEASE_SECONDS, now=now)
+    )
+    return claimed
+
+
+async def asset(database: Database) -> dict[str, Any]:
+    (row,) = await database.read(partial(rows, "SELECT * FROM assets WHERE id = 'asset_1'"))
+    return row
+
+
+async def test_an_asset_is_claimed_with_what_is_needed_to_fetch_it(database: Database) -> None:
+    assert await claim(database) == AssetClaim(
+        asset_id="asset_1",
+        video_id="vid_1",
+        claim_number=1,
+        variant="video",
+        upstream="default",
+        upstream_id="up_1",
+        expires_at=NOW + 900,
+        attempts=1,
+    )
+
+
+async def test_the_asset_nearest_to_its_expiry_is_claimed_first(database: Database) -> None:
+    for number, expires_at in [(2, NOW + 500), (3, NOW + 100), (4, NOW + 700)]:
+        await database.run(partial(an_asset, number, expires_at=expires_at))
+    take = partial(claim_assets, limit=3, lease_ends_at=NOW + LEASE_SECONDS, now=NOW)
+    assert [one.asset_id for one in await database.run(take)] == ["asset_3", "asset_2", "asset_4"]
+    assert [one.asset_id for one in await database.run(take)] == ["asset_1"]
+    assert await database.run(take) == []
+
+
+async def test_a_claim_ends_with_its_lease_and_is_counted(database: Database) -> None:
+    await claim(database)
+    again = await claim(database, now=NOW + LEASE_SECONDS)
+    assert (again.claim_number, again.attempts) == (2, 2)
+
+
+async def test_a_renewed_claim_is_nobody_elses(database: Database) -> None:
+    mine = await claim(database)
+    assert await database.run(partial(renew, mine, lease_ends_at=NOW + 2 * LEASE_SECONDS))
+    take = partial(claim_assets, limit=1, lease_ends_at=NOW + 999, now=NOW + LEASE_SECONDS)
+    assert await database.run(take) == []
+
+
+async def test_a_mirrored_asset_is_never_due_again(database: Database) -> None:
+    mine = await claim(database)
+    await database.run(partial(write_failure, mine, failure="wrong_length", due_at=NOW))
+    mine = await claim(database)
+    script = partial(
+        write_mirrored, mine, content_type="video/mp4", size_bytes=9, sha256="ab", now=NOW + 1
+    )
+    for _ in range(2):
+        assert await database.run(script)
+        row = await asset(database)
+        assert (row["content_type"], row["size_bytes"], row["sha256"]) == ("video/mp4", 9, "ab")
+        assert (row["mirrored_at"], row["due_at"], row["failure"]) == (NOW + 1, None, None)
+
+
+async def test_a_failure_says_why_and_when_it_is_tried_again(database: Database) -> None:
+    mine = await claim(database)
+    await database.run(partial(write_failure, mine, failure="wrong_length", due_at=NOW + 4))
+    row = await asset(database)
+    assert (row["failure"], row["due_at"], row["mirrored_at"]) == ("wrong_length", NOW + 4, None)
+    assert (await claim(database, now=NOW + 4)).attempts == 2
+
+
+async def test_content_that_is_lost_is_not_fetched_any_more(database: Database) -> None:
+    mine = await claim(database)
+    await database.run(partial(write_gone, mine, failure="missing", now=NOW + 901))
+    row = await asset(database)
+    assert (row["gone_at"], row["due_at"], row["failure"]) == (NOW + 901, None, "missing")
+
+
+@pytest.mark.parametrize("write", ["renew", "mirrored", "failure", "gone"])
+async def test_a_write_under_a_lost_claim_changes_nothing(database: Database, write: str) -> None:
+    stale = await claim(database)
+    await claim(database, now=NOW + LEASE_SECONDS)
+    scripts = {
+        "renew": partial(renew, stale, lease_ends_at=1),
+        "mirrored": partial(
+            write_mirrored, stale, content_type="video/mp4", size_bytes=1, sha256="", now=NOW
+        ),
+        "failure": partial(write_failure, stale, failure="late", due_at=1),
+        "gone": partial(write_gone, stale, failure="late", now=NOW),
+    }
+    before = await asset(database)
+    assert not await database.run(scripts[write])
+    assert await asset(database) == before

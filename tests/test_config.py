@@ -1,0 +1,273 @@
+"""Is every setting taken from where it should be, and every mistake told at once?"""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.billing.keys import ADMIN, VIRTUAL, new_value
+from gateway.config import (
+    PREFIX,
+    RELAY_BASE_URL,
+    Settings,
+    SettingsError,
+    UpstreamConfig,
+    load,
+    settings_fields,
+)
+
+SECRET = "sk-upstream-secret"
+
+
+def settings(
+    *,
+    file: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    flags: Mapping[str, Any] | None = None,
+    serving: bool = False,
+) -> Settings:
+    return load(file=file, environ=environ or {}, flags=flags or {}, serving=serving)
+
+
+def problems(**given: Any) -> list[str]:
+    with pytest.raises(SettingsError) as caught:
+        settings(**given)
+    return caught.value.problems
+
+
+def toml(folder: Path, text: str) -> Path:
+    file = folder / "gateway.toml"
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+def test_without_any_setting_the_defaults_are_in_force() -> None:
+    assert settings() == Settings()
+    assert settings().upstream_base_url == RELAY_BASE_URL
+
+
+def test_a_flag_wins_over_the_environment_which_wins_over_the_file(tmp_path: Path) -> None:
+    text = "port = 1\nops_port = 1\npoll_interval_seconds = 1"
+    found = settings(
+        file=toml(tmp_path, text),
+        environ={"GATEWAY_PORT": "2", "GATEWAY_OPS_PORT": "2"},
+        flags={"port": 3, "host": None},
+    )
+    assert (found.port, found.ops_port, found.poll_interval_seconds) == (3, 2, 1)
+    assert (found.host, found.poll_concurrency) == ("127.0.0.1", 64)
+
+
+@pytest.mark.parametrize("name", [one.name for one in settings_fields()])
+def test_every_setting_can_be_set_in_file_and_environment(tmp_path: Path, name: str) -> None:
+    default = getattr(Settings(), name)
+    texts = {
+        "database_url": "sqlite:////tmp/other.db",
+        "store_url": "file:///tmp/content",
+        "upstream_base_url": "http://localhost:9/v1",
+        "admin_key": new_value(ADMIN),
+        "log_format": "json",
+    }
+    value: object
+    if isinstance(default, bool):
+        value, written = not default, str(not default).lower()
+    elif isinstance(default, int):
+        value = default + 1
+        written = str(value)
+    else:
+        value = texts.get(name, "other")
+        written = f'"{value}"'
+    assert getattr(settings(file=toml(tmp_path, f"{name} = {written}")), name) == value
+    environ = {f"{PREFIX}{name.upper()}": str(value).lower() if value is True else str(value)}
+    assert getattr(settings(environ=environ), name) == value
+
+
+@pytest.mark.parametrize("text", ["true", "1", "TRUE"])
+def test_a_switch_is_turned_on_in_words_or_digits(text: str) -> None:
+    assert settings(environ={"GATEWAY_DISCLOSE_BUDGETS": text}).disclose_budgets
+
+
+def test_names_without_our_prefix_are_nobodys_business() -> None:
+    assert settings(environ={"PORT": "x", "GATEWAY_CONFIG": "x", "HOME": "/"}) == Settings()
+
+
+def test_every_problem_is_told_at_once_by_the_name_it_was_set_under(tmp_path: Path) -> None:
+    file = toml(
+        tmp_path,
+        """
+port = "80"
+colour = "red"
+patience_seconds = 0
+upstream_api_key_file = "no/such/file"
+
+[upstreams.Big]
+[upstreams.other]
+base_url = "other"
+post_seconds = true
+shade = 1
+unknown_codes = [1]
+""",
+    )
+    environ = {
+        "GATEWAY_PORTS": "1",
+        "GATEWAY_POLL_CONCURRENCY": "many",
+        "GATEWAY_DISCLOSE_BUDGETS": "yes",
+        "GATEWAY_DATABASE_URL": "mysql://x",
+        "GATEWAY_STORE_URL": "s3://x",
+        "GATEWAY_LOG_FORMAT": "xml",
+        "GATEWAY_ADMIN_KEY": new_value(VIRTUAL),
+        "GATEWAY_UPSTREAM_NOBODY_API_KEY": "x",
+    }
+    found = problems(file=file, environ=environ, flags={"ops_port": -1}, serving=True)
+    assert sorted(found) == sorted(
+        [
+            f"{file}: port must be a whole number",
+            f"{file}: unknown setting 'colour'",
+            f"{file}: upstream_api_key_file: [Errno 2] No such file or directory: 'no/such/file'",
+            "patience_seconds must be at least 1, not 0",
+            "ops_port must be at least 0, not -1",
+            "unknown setting GATEWAY_PORTS",
+            "unknown setting GATEWAY_UPSTREAM_NOBODY_API_KEY",
+            "GATEWAY_POLL_CONCURRENCY must be a whole number",
+            "GATEWAY_DISCLOSE_BUDGETS must be true or false",
+            "database_url must be sqlite:///relative/path or sqlite:////absolute/path",
+            "store_url must be file:///absolute/path or file:relative/path",
+            "log_format must be auto, json or console",
+            (
+                "admin_key is not an admin key: vga_ and 36 letters and digits, the last six a"
+                " checksum"
+            ),
+            "upstreams.Big: must be a table; its name small letters, digits and _",
+            "upstreams.other.base_url must be an http(s) URL such as https://api.apiyi.com/v1",
+            "upstreams.other: post_seconds must be a whole number",
+            "upstreams.other: unknown setting 'shade'",
+            "upstreams.other: unknown_codes must be a list of texts",
+            "the upstream 'default' has no key: set GATEWAY_UPSTREAM_API_KEY",
+            "the upstream 'other' has no key: set GATEWAY_UPSTREAM_OTHER_API_KEY",
+        ]
+    )
+
+
+@pytest.mark.parametrize("text", ["port = ", 'port = "', "\xff"])
+def test_a_file_that_is_not_toml_is_one_problem_among_others(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "gateway.toml"
+    file.write_bytes(text.encode("latin-1"))
+    found = problems(file=file, environ={"GATEWAY_PORTS": "1"})
+    assert found[0].startswith(f"{file}: ")
+    assert found[1:] == ["unknown setting GATEWAY_PORTS"]
+
+
+def test_a_file_that_is_not_there_is_a_problem(tmp_path: Path) -> None:
+    (found,) = problems(file=tmp_path / "no.toml")
+    assert "No such file or directory" in found
+
+
+@pytest.mark.parametrize("value", ["5", '"x"', "[1]", "true"])
+def test_upstreams_that_are_no_tables_are_a_problem(tmp_path: Path, value: str) -> None:
+    file = toml(tmp_path, f"upstreams = {value}")
+    assert problems(file=file) == [f"{file}: upstreams must be tables [upstreams.NAME]"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *[("upstream_base_url", url) for url in ("", "api", "ftp://x", "http://", "http://[::1")],
+        *[("upstream_base_url", url) for url in ("http://x:99999", "http://x/?a=1", "http://x/#a")],
+        *[("database_url", url) for url in ("", "sqlite:///", "sqlite:///:memory:", "x.db")],
+        *[("store_url", url) for url in ("", "file:", "file:///", "file://host/x", "file://[")],
+        *[(port, value) for port in ("port", "ops_port") for value in (65_536, -1)],
+        *[("log_format", "xml"), ("admin_key", "vga_x"), ("poll_interval_seconds", 0)],
+    ],
+)
+def test_a_value_that_cannot_work_is_refused_before_anything_starts(
+    name: str, value: object
+) -> None:
+    (problem,) = problems(flags={name: value})
+    assert problem.startswith(f"{name} ")
+
+
+def test_paths_are_read_from_their_urls() -> None:
+    found = settings(flags={"database_url": "sqlite:////d/g.db", "store_url": "file:///d/c"})
+    assert (found.database_path, found.store_path) == (Path("/d/g.db"), Path("/d/c"))
+    assert Settings().database_path == Path("data/gateway.db")
+    assert Settings().store_path == Path("data/content")
+
+
+def test_a_secret_can_be_read_from_a_file(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text(f"{SECRET}\n", encoding="utf-8")
+    environ = {"GATEWAY_UPSTREAM_API_KEY_FILE": str(secret)}
+    assert settings(environ=environ, serving=True).upstream_api_key == SECRET
+    file = toml(tmp_path, f'upstream_api_key_file = "{secret}"')
+    assert settings(file=file, serving=True).upstream_api_key == SECRET
+
+
+def test_only_a_secret_can_be_read_from_a_file(tmp_path: Path) -> None:
+    assert problems(environ={"GATEWAY_HOST_FILE": "x"}) == ["unknown setting GATEWAY_HOST_FILE"]
+    file = toml(tmp_path, 'host_file = "x"')
+    assert problems(file=file) == [f"{file}: unknown setting 'host_file'"]
+
+
+def test_no_secret_is_in_the_repr_or_in_a_problem(tmp_path: Path) -> None:
+    text = f'upstream_api_key = "{SECRET}"\n[upstreams.other]\napi_key = "{SECRET}"'
+    found = settings(file=toml(tmp_path, text), flags={"admin_key": (admin := new_value(ADMIN))})
+    assert found.upstream_api_key == found.upstreams[0].api_key == SECRET
+    assert SECRET not in f"{found!r} {found.all_upstreams()!r}"
+    assert admin not in repr(found)
+    assert SECRET not in str(problems(environ={"GATEWAY_ADMIN_KEY": SECRET}))
+
+
+def test_a_named_upstream_has_its_own_settings_and_key_variable(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("from a file", encoding="utf-8")
+    text = """
+[upstreams.grok]
+base_url = "https://grok.example/v1"
+post_seconds = 30
+retention_seconds = 3600
+bad_gateway_is_refusal = true
+unknown_codes = ["a", "b"]
+[upstreams.veo]
+[upstreams.wan]
+api_key = "from the table"
+"""
+    environ = {
+        "GATEWAY_UPSTREAM_API_KEY": SECRET,
+        "GATEWAY_UPSTREAM_GROK_API_KEY": "grok's",
+        "GATEWAY_UPSTREAM_VEO_API_KEY_FILE": str(secret),
+    }
+    found = settings(file=toml(tmp_path, text), environ=environ, serving=True)
+    default, grok, veo, wan = found.all_upstreams()
+    assert (default.name, default.api_key, default.base_url) == ("default", SECRET, RELAY_BASE_URL)
+    assert grok == UpstreamConfig(
+        name="grok",
+        base_url="https://grok.example/v1",
+        api_key="grok's",
+        post_seconds=30,
+        retention_seconds=3600,
+        bad_gateway_is_refusal=True,
+        unknown_codes=("a", "b"),
+    )
+    assert (veo.name, veo.api_key) == ("veo", "from a file")
+    assert (wan.api_key, wan.base_url) == ("from the table", RELAY_BASE_URL)
+
+
+def test_the_default_upstream_may_have_a_table_of_its_own(tmp_path: Path) -> None:
+    file = toml(tmp_path, "[upstreams.default]\nretention_seconds = 60")
+    environ = {"GATEWAY_UPSTREAM_API_KEY": SECRET}
+    (only,) = settings(file=file, environ=environ, serving=True).all_upstreams()
+    assert (only.name, only.retention_seconds, only.api_key) == ("default", 60, SECRET)
+
+
+def test_without_serving_no_upstream_key_is_needed() -> None:
+    assert problems(serving=True) == [
+        "the upstream 'default' has no key: set GATEWAY_UPSTREAM_API_KEY"
+    ]
+    assert settings(serving=False).upstream_api_key == ""
+
+
+def test_every_setting_says_what_it_is() -> None:
+    for record in (Settings, UpstreamConfig):
+        for one in fields(record):
+            assert one.name in {"name", "upstreams"} or one.metadata["help"]
