@@ -1,6 +1,6 @@
 """How does the Python SDK's own suite, unchanged, come to use our key and videos that exist?
 
-A pytest plugin of that suite's process: the tests import it by `-p`. Its three needs:
+A pytest plugin of that suite's process: the tests name it with `-p`. Its three needs:
 
 - The suite writes its key down in its conftest; ours takes its place before any client is made.
 - It deletes video_123 in many tests, and a deleted video is gone. Each of these tests asks a
@@ -36,7 +36,7 @@ def pytest_runtest_call(item: pytest.Function) -> Iterator[None]:
     if item.originalname not in _TOLD["deleting"]:
         yield
         return
-    client = item.funcargs.get("client") or item.funcargs["async_client"]
+    client: Any = item.funcargs.get("client") or item.funcargs["async_client"]
     usual = client.base_url, client.api_key
     client.base_url, client.api_key = _TOLD["spare"].pop()
     try:

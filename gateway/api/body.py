@@ -7,6 +7,7 @@ is parameters by name and files by name.
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -19,6 +20,7 @@ from gateway.errors import InvalidRequest, RequestTimeout, RequestTooLarge
 
 MAX_FIELDS: Final = 64
 MAX_FILES: Final = 4
+_NESTED: Final = re.compile(r"([a-z_]{1,64})(\[\])?\[([a-z_]{1,64})\]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,17 +112,38 @@ async def _multipart(
         if not parser.ended:
             raise _malformed("The multipart body breaks off before its closing boundary.")
         for name, value in form.multi_items():
-            if name in body.values or name in body.files:
+            if name in body.files or (isinstance(value, UploadFile) and name in body.values):
                 raise _twice(name)
             if isinstance(value, UploadFile):
                 body.files[name] = value
             else:
-                body.values[name] = value
+                _keep_nested(body.values, name, value)
         _check_text([*body.values.items(), *body.files])
     except InvalidRequest:
         await form.close()
         raise
     return body
+
+
+def _keep_nested(values: dict[str, object], name: str, value: str) -> None:
+    """Keep a text part; `video[id]` and `characters[][id]` are how SDKs write nested ones."""
+    nested = _NESTED.fullmatch(name)
+    if nested is None:
+        if name in values:
+            raise _twice(name)
+        values[name] = value
+        return
+    outer, listed, inner = nested.groups()
+    kept = values.setdefault(outer, [] if listed else {})
+    if listed and isinstance(kept, list):
+        # A key that the last object has begins the next one.
+        if not kept or inner in kept[-1]:
+            kept.append({})
+        kept[-1][inner] = value
+    elif not listed and isinstance(kept, dict) and inner not in kept:
+        kept[inner] = value
+    else:
+        raise _twice(outer)
 
 
 class _Form(MultiPartParser):

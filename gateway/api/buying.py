@@ -5,10 +5,6 @@ that one's first answer. Every billable operation goes this way.
 """
 
 import asyncio
-import contextlib
-import hashlib
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, time
 from email.utils import format_datetime
@@ -16,12 +12,12 @@ from functools import partial
 from typing import Any, Final
 
 import structlog
-from starlette.datastructures import UploadFile
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from gateway.api.body import ReadBody
 from gateway.api.edge import call
+from gateway.api.intent import intent_of
 from gateway.api.parts import Parts
 from gateway.billing.budgets import Account, Standing, accounting_day, look
 from gateway.billing.explain import refusal_message, remaining
@@ -37,23 +33,19 @@ from gateway.errors import (
 )
 from gateway.upstream.client import Body, FilePart, Upstream
 from gateway.videos.attempts import (
-    RETRY_MARGIN_SECONDS,
-    RETRY_WINDOW_SECONDS,
     Earlier,
     Intent,
     look_again,
     write_left,
 )
 from gateway.videos.order import Order
-from gateway.videos.submit import UNKNOWN_MESSAGE, Submitted, submit
+from gateway.videos.outcomes import UNKNOWN_MESSAGE
+from gateway.videos.submit import Submitted, submit
 
 DRY_RUN: Final = "x-gateway-dry-run"
-MAX_IDEMPOTENCY_CHARACTERS: Final = 255
 _OWN_HEADERS: Final = "x-gateway-"
 _MILLISECONDS: Final = 1000
 _LOOK_AGAIN_SECONDS: Final = 0.25
-_HASH_CHUNK_BYTES: Final = 1 << 20
-_WINDOW_LIMIT_SECONDS: Final = 3600
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
@@ -120,7 +112,7 @@ async def buy(parts: Parts, request: Request, key: Key, wanted: Wanted, *, offer
     if is_dry_run(request):
         return await _dry_run(parts, key, wanted.order)
     check_health(parts)
-    intent = await _intent(request, wanted)
+    intent = await intent_of(request, wanted.order, files=wanted.body.files)
     while True:
         outcome = await _attempt(parts, request, key, wanted, upstream=upstream, intent=intent)
         if isinstance(outcome, Submitted):
@@ -255,48 +247,6 @@ async def _dry_run(parts: Parts, key: Key, order: Order) -> Response:
 
 def _may_see(parts: Parts, standing: Standing) -> bool:
     return remaining((standing,), disclose=parts.settings.disclose_budgets) is not None
-
-
-async def _intent(request: Request, wanted: Wanted) -> Intent:
-    key = request.headers.get("idempotency-key")
-    if key is not None and not 0 < len(key) <= MAX_IDEMPOTENCY_CHARACTERS:
-        raise InvalidRequest(
-            f"'Idempotency-Key' must have 1 to {MAX_IDEMPOTENCY_CHARACTERS} characters.",
-            param="Idempotency-Key",
-        )
-    read_seconds = _number(request.headers, "x-stainless-read-timeout")
-    window = RETRY_WINDOW_SECONDS if read_seconds is None else read_seconds + RETRY_MARGIN_SECONDS
-    return Intent(
-        fields_sha256=await _digest(wanted),
-        idempotency_key=key,
-        retry_count=_number(request.headers, "x-stainless-retry-count") or 0,
-        window_seconds=min(window, _WINDOW_LIMIT_SECONDS),
-    )
-
-
-def _number(headers: Mapping[str, str], name: str) -> int | None:
-    with contextlib.suppress(ValueError):
-        number = float(headers.get(name, ""))
-        if 0 <= number <= _WINDOW_LIMIT_SECONDS:
-            return int(number)
-    return None
-
-
-async def _digest(wanted: Wanted) -> str:
-    # Parsed parameters and the file's bytes: the boundary of a form changes with every try.
-    order = wanted.order
-    fields = {"operation": order.operation, "path": order.path, "fields": order.fields}
-    digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode())
-    for name in sorted(wanted.body.files):
-        digest.update(name.encode())
-        await asyncio.to_thread(_digest_file, digest, wanted.body.files[name])
-    return digest.hexdigest()
-
-
-def _digest_file(digest: "hashlib._Hash", upload: UploadFile) -> None:
-    upload.file.seek(0)
-    while chunk := upload.file.read(_HASH_CHUNK_BYTES):
-        digest.update(chunk)
 
 
 def _outgoing(wanted: Wanted) -> Body:

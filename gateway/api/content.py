@@ -20,9 +20,10 @@ from gateway.db.script import Row
 from gateway.errors import ContentExpired, ContentPending, InvalidRequest, NotFound
 from gateway.store import ContentMissing
 from gateway.videos.lifecycle import COMPLETED
-from gateway.videos.records import find_content, find_video
+from gateway.videos.reading import find_content
 
 VARIANTS: Final = ("video", "thumbnail", "spritesheet")
+_EXTENSIONS: Final = {"video/mp4": ".mp4", "image/webp": ".webp", "image/jpeg": ".jpg"}
 _LOOK_AGAIN_SECONDS: Final = 0.25
 _COME_BACK_MILLISECONDS: Final = "5000"
 
@@ -53,7 +54,7 @@ class Content:
                     reading=reading,
                     content_type=row["content_type"],
                     sha256=row["sha256"],
-                    filename=f"{upstream_id}.mp4",
+                    filename=f"{upstream_id}{_EXTENSIONS.get(row['content_type'], '')}",
                     headers=call(request).headers(),
                 )
         except ContentMissing as error:
@@ -81,7 +82,7 @@ async def _mirrored(parts: Parts, *, upstream_id: str, project_id: str, variant:
         if row is None:
             raise no_such_video(upstream_id)
         seen = row["status"] == COMPLETED
-        if not seen and not await _shown_completed(parts, upstream_id, project_id=project_id):
+        if not seen and not _told_completed(row):
             raise NotFound("Video is not ready yet, use GET /v1/videos/{video_id} to check status.")
         if seen and row["asset_id"] is None:
             raise NotFound(f"This video has no {variant}.", param="variant")
@@ -97,9 +98,6 @@ async def _mirrored(parts: Parts, *, upstream_id: str, project_id: str, variant:
         await asyncio.sleep(_LOOK_AGAIN_SECONDS)
 
 
-async def _shown_completed(parts: Parts, upstream_id: str, *, project_id: str) -> bool:
+def _told_completed(row: Row) -> bool:
     """Tell whether the client was told so, in the very answer to its submit, before any poll."""
-    row = await parts.database.read(
-        lambda: find_video(upstream_id=upstream_id, project_id=project_id)
-    )
-    return row is not None and json.loads(row["object"])["status"] == COMPLETED
+    return bool(json.loads(row["object"])["status"] == COMPLETED)

@@ -4,6 +4,7 @@ import json
 from functools import partial
 from typing import Final
 
+import structlog
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -11,6 +12,7 @@ from gateway.api.edge import call
 from gateway.api.parts import Parts
 from gateway.api.videos import authenticate, no_such_video, video_id_of
 from gateway.errors import InvalidRequest
+from gateway.upstream.client import Upstream
 from gateway.videos.listing import Deletion, delete_video, list_page
 
 DEFAULT_LIMIT: Final = 20
@@ -18,6 +20,7 @@ MAX_LIMIT: Final = 100
 # A longer number is out of range without being read.
 _LONGEST: Final = 10
 _ORDERS: Final = ("asc", "desc")
+_log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 
 async def list_(parts: Parts, request: Request) -> Response:
@@ -51,7 +54,7 @@ async def delete(parts: Parts, request: Request) -> Response:
     """Hide a finished video from every verb; its row and its entries stay."""
     key = await authenticate(parts, request)
     upstream_id = video_id_of(request)
-    deletion = await parts.database.run(
+    deletion, upstream = await parts.database.run(
         partial(
             delete_video,
             upstream_id=upstream_id,
@@ -70,7 +73,16 @@ async def delete(parts: Parts, request: Request) -> Response:
                 code="video_not_finished",
             )
     call(request).facts["deleted"] = True
+    client = parts.upstreams.get(upstream or "")
+    if client is not None and "delete" in client.settings.offers:
+        parts.work.start(_delete_upstream(client, upstream_id))
     return JSONResponse({"id": upstream_id, "object": "video.deleted", "deleted": True})
+
+
+async def _delete_upstream(upstream: Upstream, upstream_id: str) -> None:
+    # The client's video is gone either way; the upstream's copy expires by itself.
+    if not await upstream.delete(upstream_id):
+        _log.warning("upstream_not_deleted", upstream_id=upstream_id)
 
 
 def _limit(request: Request) -> int:

@@ -28,7 +28,7 @@ from gateway.videos.operations import (
     source_id,
     uploaded_source,
 )
-from gateway.videos.records import find_character, find_source
+from gateway.videos.reading import find_character, find_source
 
 _READ_BYTES: Final = 1 << 20
 

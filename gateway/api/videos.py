@@ -18,7 +18,7 @@ from gateway.videos.images import BadImage, Image, read_image
 from gateway.videos.lifecycle import COMPLETED, FAILED
 from gateway.videos.order import Order
 from gateway.videos.params import IMAGE_FIELD, check_create
-from gateway.videos.records import find_character, find_video
+from gateway.videos.reading import find_character, find_video
 
 _NAMED: Final = "model"
 

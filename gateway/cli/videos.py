@@ -9,7 +9,7 @@ import click
 from gateway.billing.money import format_usd
 from gateway.cli.common import database_command, moment, read_settings, run_script, show
 from gateway.db.script import Row
-from gateway.videos.records import list_videos
+from gateway.videos.reading import list_videos
 
 
 @click.group()

@@ -165,6 +165,21 @@ class Upstream:
             status=response.status_code, headers=dict(response.headers), body=body
         )
 
+    async def delete(self, upstream_id: str) -> bool:
+        """Ask once that a video be deleted; tell whether it is certainly gone."""
+        request = build_request(
+            self.settings,
+            "DELETE",
+            f"/videos/{quoted_id(upstream_id)}",
+            seconds=self.settings.retrieve_seconds,
+        )
+        try:
+            response = await self._retrieves.handle_async_request(request)
+            await _read(response)
+        except httpx.TransportError:
+            return False
+        return response.is_success or response.status_code == httpx.codes.NOT_FOUND
+
     @asynccontextmanager
     async def content(
         self, upstream_id: str, variant: str, *, offset: int = 0, request_id: str | None = None

@@ -76,17 +76,27 @@ def list_page(
     )
 
 
-def delete_video(*, upstream_id: str, project_id: str, now: int) -> Script[Deletion]:
-    """Hide a video of a project from every verb, if it is over. Row and entries stay."""
+def delete_video(
+    *, upstream_id: str, project_id: str, now: int
+) -> Script[tuple[Deletion, str | None]]:
+    """Hide a video of a project from every verb, if it is over; return also its upstream.
+
+    Row and entries stay; what is not mirrored yet never will be.
+    """
     found = yield Sql(
-        "SELECT id, status FROM videos WHERE upstream_id = $2 AND project_id = $1"
+        "SELECT id, status, upstream FROM videos WHERE upstream_id = $2 AND project_id = $1"
         " AND kind = 'video' AND deleted_at IS NULL ORDER BY created_at, id LIMIT 1",
         (project_id, upstream_id),
     )
     if not found:
-        return Deletion.NO_SUCH_VIDEO
-    ((video_id, status),) = found
+        return Deletion.NO_SUCH_VIDEO, None
+    ((video_id, status, upstream),) = found
     if status not in {COMPLETED, FAILED}:
-        return Deletion.NOT_OVER
+        return Deletion.NOT_OVER, upstream
     yield Sql("UPDATE videos SET deleted_at = $2 WHERE id = $1", (video_id, now))
-    return Deletion.DELETED
+    yield Sql(
+        "UPDATE assets SET due_at = NULL, claim_number = claim_number + 1"
+        " WHERE video_id = $1 AND mirrored_at IS NULL",
+        (video_id,),
+    )
+    return Deletion.DELETED, upstream

@@ -12,10 +12,8 @@ effect on an orphan too; they are not fenced by a claim.
 """
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from decimal import Decimal
 from enum import Enum
 from typing import Final
 
@@ -23,7 +21,7 @@ from gateway.billing import ledger
 from gateway.billing.budgets import Standing
 from gateway.billing.keys import usable
 from gateway.billing.ledger import Hold
-from gateway.db.script import Row, Script, Sql
+from gateway.db.script import Script, Sql
 from gateway.errors import InvalidApiKey
 from gateway.upstream.envelopes import RequestIds
 from gateway.upstream.replies import Accepted
@@ -35,7 +33,7 @@ from gateway.videos.attempts import (
     write_answer,
     write_attempt,
 )
-from gateway.videos.lifecycle import QUEUED, clip_seconds_of
+from gateway.videos.lifecycle import QUEUED
 from gateway.videos.objects import Facts, visible
 
 WRONG_KEY: Final = (
@@ -54,17 +52,6 @@ class Submit:
     kind: str
     fields: dict[str, str]
     lease_ends_at: int
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """What is known of a video that an operation begins with."""
-
-    upstream: str
-    status: str
-    model: str
-    size: str
-    clip_seconds: int
 
 
 class Recorded(Enum):
@@ -240,87 +227,6 @@ def orphan_lapsed(*, now: int) -> Script[list[str]]:
         (now,),
     )
     return [str(row["id"]) for row in rows]
-
-
-def find_video(*, upstream_id: str, project_id: str) -> Script[Row | None]:
-    """Return what a retrieve needs of a video of a project, or None: also for another project's.
-
-    Columns: id, status, object, amount_micros, orphaned_at.
-    """
-    rows = yield Sql(
-        "SELECT videos.id, videos.status, videos.object, videos.orphaned_at,"
-        " holds.amount_micros FROM videos JOIN holds ON holds.id = videos.hold_id"
-        " WHERE videos.upstream_id = $1 AND videos.project_id = $2 AND videos.deleted_at IS NULL"
-        " AND videos.kind = 'video' ORDER BY videos.created_at, videos.id LIMIT 1",
-        (upstream_id, project_id),
-    )
-    return rows[0] if rows else None
-
-
-def find_content(*, upstream_id: str, project_id: str, variant: str) -> Script[Row | None]:
-    """Return what serving one variant needs, or None where the project has no such video.
-
-    Columns: status, asset_id, content_type, size_bytes, sha256, mirrored_at, gone_at, expires_at;
-    all but the first are None where there is no asset.
-    """
-    rows = yield Sql(
-        "SELECT videos.status, assets.id AS asset_id, assets.content_type, assets.size_bytes,"
-        " assets.sha256, assets.mirrored_at, assets.gone_at, assets.expires_at FROM videos"
-        " LEFT JOIN assets ON assets.video_id = videos.id AND assets.variant = $3"
-        " WHERE videos.upstream_id = $1 AND videos.project_id = $2 AND videos.deleted_at IS NULL"
-        " ORDER BY videos.created_at, videos.id LIMIT 1",
-        (upstream_id, project_id, variant),
-    )
-    return rows[0] if rows else None
-
-
-def list_videos(*, limit: int) -> Script[list[Row]]:
-    """Return the newest videos of all projects, as an operator sees them."""
-    rows = yield Sql(
-        "SELECT videos.id, videos.upstream_id, projects.name AS project, videos.key_id,"
-        " holds.model, holds.size, holds.clip_seconds, videos.status, holds.state AS hold_state,"
-        " holds.amount_micros, videos.created_at, videos.orphaned_at, videos.refused_at,"
-        " (SELECT CAST(SUM(entries.spent_micros) AS BIGINT) FROM entries"
-        " WHERE entries.hold_id = holds.id) AS spent_micros, assets.mirrored_at FROM videos"
-        " JOIN holds ON holds.id = videos.hold_id JOIN projects ON projects.id = videos.project_id"
-        " LEFT JOIN assets ON assets.video_id = videos.id AND assets.variant = 'video'"
-        " ORDER BY videos.created_at DESC, videos.id DESC LIMIT $1",
-        (limit,),
-    )
-    return list(rows)
-
-
-def find_character(*, upstream_id: str, project_id: str) -> Script[Row | None]:
-    """Return a character of a project, or None: also for another project's. Column: object."""
-    rows = yield Sql(
-        "SELECT object FROM videos WHERE upstream_id = $1 AND project_id = $2"
-        " AND kind = 'character' ORDER BY created_at, id LIMIT 1",
-        (upstream_id, project_id),
-    )
-    return rows[0] if rows else None
-
-
-def find_source(*, upstream_id: str, project_id: str) -> Script[Source | None]:
-    """Return what an operation on a video of a project needs, or None."""
-    rows = yield Sql(
-        "SELECT videos.upstream, videos.status, videos.object, holds.model, holds.size,"
-        " holds.clip_seconds FROM videos JOIN holds ON holds.id = videos.hold_id"
-        " WHERE videos.upstream_id = $1 AND videos.project_id = $2 AND videos.kind = 'video'"
-        " AND videos.deleted_at IS NULL ORDER BY videos.created_at, videos.id LIMIT 1",
-        (upstream_id, project_id),
-    )
-    if not rows:
-        return None
-    ((upstream, status, shown, model, size, clip_seconds),) = rows
-    # What the upstream made, not what was asked: an extension's object has the stitched total.
-    seconds = clip_seconds_of(json.loads(shown)) or Decimal(clip_seconds)
-    return Source(
-        upstream=upstream,
-        status=status,
-        model=model,
-        size=size,
-        clip_seconds=math.ceil(seconds),
-    )
 
 
 def _end_character(video_id: str, hold_id: str, *, amount_micros: int, now: int) -> Script[None]:

@@ -21,7 +21,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, TypeAlias
+from typing import Final
 
 import structlog
 
@@ -30,27 +30,21 @@ from gateway.billing.explain import refusal_message
 from gateway.billing.ledger import Hold
 from gateway.clock import Clock
 from gateway.db.database import Database
-from gateway.db.script import Script
 from gateway.errors import (
     BudgetExceeded,
     DatabaseUnavailable,
-    GatewayError,
     OutcomeUnknown,
-    UpstreamUnreachable,
 )
 from gateway.upstream.client import Body, Upstream
-from gateway.upstream.envelopes import RequestIds
-from gateway.upstream.replies import Accepted, NotSent, Refused, Unknown
+from gateway.upstream.replies import Accepted, NotSent
 from gateway.videos.attempts import Earlier, Intent
 from gateway.videos.order import Order
+from gateway.videos.outcomes import UNKNOWN_MESSAGE, Outcome, record, refusal
 from gateway.videos.records import (
     Recorded,
     Submit,
     first_answer,
     open_submit,
-    record_accepted,
-    record_orphan,
-    record_refused,
 )
 from gateway.videos.work import Work
 
@@ -59,9 +53,7 @@ STEPS: Final = ("submit.held", "submit.sending", "submit.answered", "submit.reco
 LEASE_MARGIN_SECONDS: Final = 120
 # Waits before the second and the third try of a request of which nothing was sent.
 _BACKOFF_SECONDS: Final = (0.25, 1.0)
-_RECORD_BACKOFF_SECONDS: Final = (0.1, 0.5, 1.0, 2.0, 5.0)
 
-Outcome: TypeAlias = Accepted | Refused | NotSent | Unknown
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 
@@ -155,7 +147,7 @@ async def submit(
 
     outcome = await _forward(upstream, order.path, body, before_first_byte=before_first_byte)
     means.on_step("submit.answered")
-    recording = means.work.start(_record(means, opened.video_id, outcome, log=log))
+    recording = means.work.start(_recorded(means, opened.video_id, outcome, log=log))
     recorded = await _within(recording, means.reply_seconds)
     means.on_step("submit.recorded")
     if isinstance(outcome, Accepted) and recorded is not Recorded.DUPLICATE:
@@ -166,7 +158,7 @@ async def submit(
             price_micros=order.price_micros,
             standings=standings,
         )
-    raise _refusal(outcome)
+    raise refusal(outcome)
 
 
 async def _take_hold(
@@ -177,7 +169,7 @@ async def _take_hold(
     except DatabaseUnavailable:
         # The hold may have been taken all the same; nothing was or will be sent for it.
         outcome = NotSent("hold_not_confirmed")
-        means.work.start(_record(means, opened.video_id, outcome, log=_log))
+        means.work.start(_recorded(means, opened.video_id, outcome, log=_log))
         raise
     except Refusal as refusal:
         message = refusal_message(
@@ -204,104 +196,17 @@ async def _forward(
     return outcome
 
 
-async def _record(
+async def _recorded(
     means: Means, video_id: str, outcome: Outcome, *, log: structlog.typing.FilteringBoundLogger
 ) -> Recorded | bool:
-    """Write the outcome down, for as long as it takes while the process lives."""
-    attempt = 0
-    while True:
-        now = means.clock.now()
-        try:
-            recorded = await means.database.run(
-                partial(_script, video_id, outcome, first_poll=means.first_poll_seconds, now=now)
-            )
-        except DatabaseUnavailable as error:
-            if attempt == 0:
-                log.error("submit_not_recorded", **_facts(outcome), cause=repr(error.__cause__))
-            await asyncio.sleep(
-                _RECORD_BACKOFF_SECONDS[min(attempt, len(_RECORD_BACKOFF_SECONDS) - 1)]
-            )
-            attempt += 1
-        else:
-            _report(log, outcome, recorded=recorded)
-            return recorded
-
-
-def _script(
-    video_id: str, outcome: Outcome, *, first_poll: int, now: int
-) -> Script[Recorded | bool]:
-    match outcome:
-        case Accepted():
-            return (
-                yield from record_accepted(
-                    video_id, outcome, first_poll_at=now + first_poll, now=now
-                )
-            )
-        case Refused(error=error):
-            reason = f"refused:{error.code or error.status}"
-            return (yield from record_refused(video_id, reason=reason, now=now))
-        case NotSent(reason=reason):
-            return (yield from record_refused(video_id, reason=f"not_sent:{reason}", now=now))
-        case Unknown(reason=reason, request_ids=request_ids):
-            return (
-                yield from record_orphan(
-                    video_id,
-                    reason=reason,
-                    request_ids=request_ids or RequestIds(provider=None, relay=None),
-                    now=now,
-                )
-            )
-
-
-def _report(
-    log: structlog.typing.FilteringBoundLogger, outcome: Outcome, *, recorded: Recorded | bool
-) -> None:
-    facts = _facts(outcome)
-    match outcome:
-        case Accepted() if recorded is Recorded.FOLLOWED:
-            log.info("submit_accepted", **facts)
-        case Accepted():
-            # A person must look: two videos claim one id, or one was billed after its release.
-            log.error("submit_contradicted", how=Recorded(recorded).value, **facts)
-        case Refused(error=error) if error.status >= 500:  # noqa: PLR2004 - server errors
-            log.error("submit_refused", **facts)
-        case Refused():
-            log.info("submit_refused", **facts)
-        case NotSent():
-            log.warning("submit_not_sent", **facts)
-        case Unknown():
-            log.error("submit_outcome_unknown", **facts)
-
-
-def _facts(outcome: Outcome) -> dict[str, Any]:
-    match outcome:
-        case Accepted(upstream_id=upstream_id, request_ids=ids):
-            return {"upstream_id": upstream_id, **_ids(ids)}
-        case Refused(error=error, request_ids=ids):
-            return {"status": error.status, "code": error.code, **_ids(ids)}
-        case NotSent(reason=reason):
-            return {"reason": reason}
-        case Unknown(reason=reason, request_ids=ids):
-            return {"reason": reason, **_ids(ids)}
-
-
-def _ids(ids: RequestIds | None) -> dict[str, str | None]:
-    if ids is None:
-        return {}
-    return {"provider_request_id": ids.provider, "relay_request_id": ids.relay}
-
-
-def _refusal(outcome: Outcome) -> GatewayError:
-    match outcome:
-        case Refused(error=error):
-            return error
-        case NotSent():
-            return UpstreamUnreachable(
-                "The upstream could not be reached. Nothing was sent and nothing is billed."
-            )
-        case Unknown(timed_out=timed_out):
-            return OutcomeUnknown(UNKNOWN_MESSAGE, timed_out=timed_out)
-    return OutcomeUnknown(UNKNOWN_MESSAGE)
+    return await record(
+        video_id,
+        outcome,
+        database=means.database,
+        clock=means.clock,
+        first_poll_seconds=means.first_poll_seconds,
+        log=log,
+    )
 
 
 async def _within(recording: "asyncio.Future[Recorded | bool]", seconds: float) -> Recorded | bool:
@@ -326,9 +231,3 @@ def _hold(order: Order, account: Account, *, hold_id: str, rate_card: str) -> Ho
         moderated_is_billed=order.model is not None and order.model.moderated_is_billed,
         amount_micros=order.price_micros,
     )
-
-
-UNKNOWN_MESSAGE: Final = (
-    "Whether the upstream made this video is not known. Its price stays on hold until that is"
-    " found out. Do not send the request again: the video may exist."
-)

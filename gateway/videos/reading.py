@@ -1,0 +1,106 @@
+"""What is read of a video: for its client, for an operation on it, for an operator?
+
+Scripts only. Everything a client asks for is looked up within its project: another project's video
+is not there.
+"""
+
+import json
+import math
+from dataclasses import dataclass
+from decimal import Decimal
+
+from gateway.db.script import Row, Script, Sql
+from gateway.videos.lifecycle import clip_seconds_of
+
+
+@dataclass(frozen=True, slots=True)
+class SourceVideo:
+    """What is known of a video that an operation begins with."""
+
+    upstream: str
+    status: str
+    model: str
+    size: str
+    clip_seconds: int
+
+
+def find_video(*, upstream_id: str, project_id: str) -> Script[Row | None]:
+    """Return what a retrieve needs of a video of a project, or None: also for another project's.
+
+    Columns: id, status, object, amount_micros, orphaned_at.
+    """
+    rows = yield Sql(
+        "SELECT videos.id, videos.status, videos.object, videos.orphaned_at,"
+        " holds.amount_micros FROM videos JOIN holds ON holds.id = videos.hold_id"
+        " WHERE videos.upstream_id = $1 AND videos.project_id = $2 AND videos.deleted_at IS NULL"
+        " AND videos.kind = 'video' ORDER BY videos.created_at, videos.id LIMIT 1",
+        (upstream_id, project_id),
+    )
+    return rows[0] if rows else None
+
+
+def find_content(*, upstream_id: str, project_id: str, variant: str) -> Script[Row | None]:
+    """Return what serving one variant needs, or None where the project has no such video.
+
+    Columns: status, object, asset_id, content_type, size_bytes, sha256, mirrored_at, gone_at,
+    expires_at; all but the first two are None where there is no asset.
+    """
+    rows = yield Sql(
+        "SELECT videos.status, videos.object, assets.id AS asset_id, assets.content_type,"
+        " assets.size_bytes, assets.sha256, assets.mirrored_at, assets.gone_at,"
+        " assets.expires_at FROM videos"
+        " LEFT JOIN assets ON assets.video_id = videos.id AND assets.variant = $3"
+        " WHERE videos.upstream_id = $1 AND videos.project_id = $2 AND videos.deleted_at IS NULL"
+        " ORDER BY videos.created_at, videos.id LIMIT 1",
+        (upstream_id, project_id, variant),
+    )
+    return rows[0] if rows else None
+
+
+def list_videos(*, limit: int) -> Script[list[Row]]:
+    """Return the newest videos of all projects, as an operator sees them."""
+    rows = yield Sql(
+        "SELECT videos.id, videos.upstream_id, projects.name AS project, videos.key_id,"
+        " holds.model, holds.size, holds.clip_seconds, videos.status, holds.state AS hold_state,"
+        " holds.amount_micros, videos.created_at, videos.orphaned_at, videos.refused_at,"
+        " (SELECT CAST(SUM(entries.spent_micros) AS BIGINT) FROM entries"
+        " WHERE entries.hold_id = holds.id) AS spent_micros, assets.mirrored_at FROM videos"
+        " JOIN holds ON holds.id = videos.hold_id JOIN projects ON projects.id = videos.project_id"
+        " LEFT JOIN assets ON assets.video_id = videos.id AND assets.variant = 'video'"
+        " ORDER BY videos.created_at DESC, videos.id DESC LIMIT $1",
+        (limit,),
+    )
+    return list(rows)
+
+
+def find_character(*, upstream_id: str, project_id: str) -> Script[Row | None]:
+    """Return a character of a project, or None: also for another project's. Column: object."""
+    rows = yield Sql(
+        "SELECT object FROM videos WHERE upstream_id = $1 AND project_id = $2"
+        " AND kind = 'character' ORDER BY created_at, id LIMIT 1",
+        (upstream_id, project_id),
+    )
+    return rows[0] if rows else None
+
+
+def find_source(*, upstream_id: str, project_id: str) -> Script[SourceVideo | None]:
+    """Return what an operation on a video of a project needs, or None."""
+    rows = yield Sql(
+        "SELECT videos.upstream, videos.status, videos.object, holds.model, holds.size,"
+        " holds.clip_seconds FROM videos JOIN holds ON holds.id = videos.hold_id"
+        " WHERE videos.upstream_id = $1 AND videos.project_id = $2 AND videos.kind = 'video'"
+        " AND videos.deleted_at IS NULL ORDER BY videos.created_at, videos.id LIMIT 1",
+        (upstream_id, project_id),
+    )
+    if not rows:
+        return None
+    ((upstream, status, shown, model, size, clip_seconds),) = rows
+    # What the upstream made, not what was asked: an extension's object has the stitched total.
+    seconds = clip_seconds_of(json.loads(shown)) or Decimal(clip_seconds)
+    return SourceVideo(
+        upstream=upstream,
+        status=status,
+        model=model,
+        size=size,
+        clip_seconds=math.ceil(seconds),
+    )
