@@ -207,6 +207,10 @@ def _loops(parts: Parts, *, on_step: Callable[[str], None]) -> Iterator[Coroutin
             upstreams=parts.upstreams,
             clock=parts.clock,
             interval_seconds=settings.poll_interval_seconds,
+            typical_seconds={
+                model.id: model.typical_generation_seconds[0]
+                for model in parts.catalogue.models.values()
+            },
             concurrency=settings.poll_concurrency,
             patience_seconds=settings.patience_seconds,
             on_completed=mirror_wake.set,

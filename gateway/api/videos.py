@@ -13,7 +13,7 @@ from gateway.api.edge import call
 from gateway.api.parts import Parts
 from gateway.billing.keys import Key
 from gateway.billing.money import format_usd
-from gateway.errors import InvalidRequest, NotFound
+from gateway.errors import InvalidRequest, NotFound, OperationNotOffered
 from gateway.videos.images import BadImage, Image, read_image
 from gateway.videos.lifecycle import COMPLETED, FAILED
 from gateway.videos.order import Order
@@ -26,6 +26,11 @@ _NAMED: Final = "model"
 async def create(parts: Parts, request: Request) -> Response:
     """Check, price, hold, forward, record, answer with the upstream's object."""
     key = await authenticate(parts, request)
+    if "text/event-stream" in request.headers.get("accept", ""):
+        raise OperationNotOffered(
+            "The Videos API has no event stream. Create the video, poll GET"
+            " /v1/videos/{video_id}, then download its content."
+        )
     body = await body_of(parts, request, files=(IMAGE_FIELD,))
     try:
         order = check_create(

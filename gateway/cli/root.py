@@ -4,6 +4,7 @@ import click
 
 from gateway import __version__
 from gateway.cli.budgets import budgets
+from gateway.cli.catalogue import catalogue
 from gateway.cli.demo import demo
 from gateway.cli.keys import keys
 from gateway.cli.ledger import ledger
@@ -32,5 +33,6 @@ for command in (
     orphans,
     spend,
     upstream,
+    catalogue,
 ):
     main.add_command(command)

@@ -40,6 +40,7 @@ ORPHAN_INTERVAL_SECONDS: Final = 3600
 # An upstream that has lost a video says so every time; one that was restarted, for a while.
 MISSING_POLLS_LIMIT: Final = 10
 _JITTER: Final = 0.2
+_FIRST_POLLS: Final = 3
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
@@ -50,6 +51,7 @@ class Polling:
 
     Attributes:
         interval_seconds: between two polls of one video, give or take a tenth.
+        typical_seconds: how long each model takes at least, typically.
         concurrency: polls under way at once.
         patience_seconds: after which a video without an end becomes an orphan.
         on_completed: called once a completed video is recorded, so that the mirror starts.
@@ -60,6 +62,7 @@ class Polling:
     upstreams: Mapping[str, Upstream]
     clock: Clock
     interval_seconds: int
+    typical_seconds: Mapping[str, int]
     concurrency: int
     patience_seconds: int
     on_completed: Callable[[], None]
@@ -125,7 +128,7 @@ async def _found(
             await _said_nothing(polling, claim, "never_ended", missing=False, log=log)
         case Pending() as pending:
             # An orphan that is remembered is none any more, and is polled as often as any other.
-            due_at = _next_poll(polling, orphaned=False, now=now)
+            due_at = _next_poll(polling, claim, orphaned=False, now=now)
             script = partial(write_pending, claim, pending, reply.object, due_at=due_at, now=now)
             if not await polling.database.run(script):
                 log.warning("poll_lease_lost")
@@ -173,7 +176,7 @@ async def _said_nothing(
         script = partial(write_orphan, claim, reason=reason, due_at=due_at, now=now)
         log.error("video_orphaned", reason=reason)
     else:
-        due_at = _next_poll(polling, orphaned=claim.orphaned, now=now)
+        due_at = _next_poll(polling, claim, orphaned=claim.orphaned, now=now)
         script = partial(write_nothing, claim, missing=missing, due_at=due_at, now=now)
         log.warning("poll_said_nothing", reason=reason)
     if not await polling.database.run(script):
@@ -191,8 +194,17 @@ def _report_end(
         log.info(event, **facts)
 
 
-def _next_poll(polling: Polling, *, orphaned: bool, now: int) -> int:
+def _next_poll(polling: Polling, claim: Claim, *, orphaned: bool, now: int) -> int:
     if orphaned:
         return now + ORPHAN_INTERVAL_SECONDS
     spread = 1 + _JITTER * (polling.clock.chance() - 0.5)
-    return now + max(1, round(polling.interval_seconds * spread))
+    return now + max(1, round(_interval(polling, claim, now=now) * spread))
+
+
+def _interval(polling: Polling, claim: Claim, *, now: int) -> int:
+    # What is refused fails within the first polls; nothing is finished before half the typical
+    # time. In between, half as many polls tell as much.
+    age = now - claim.recorded_at
+    interval = polling.interval_seconds
+    early = _FIRST_POLLS * interval <= age < polling.typical_seconds.get(claim.model, 0) / 2
+    return 2 * interval if early else interval

@@ -20,7 +20,7 @@ _MAX_UNIX_SECONDS: Final = 253_402_300_799
 _CLAIMED: Final = (
     "SELECT videos.id, videos.claim_number, videos.upstream, videos.upstream_id, videos.status,"
     " videos.fields, videos.object, videos.created_at, videos.recorded_at, videos.completed_at,"
-    " videos.missing_polls, videos.orphaned_at, videos.hold_id, holds.operation, holds.unit,"
+    " videos.missing_polls, videos.orphaned_at, videos.hold_id, holds.model, holds.operation, holds.unit,"
     " holds.rate_micros, holds.images_micros, holds.moderated_is_billed, holds.amount_micros"
     " FROM videos"
     " JOIN holds ON holds.id = videos.hold_id WHERE videos.id IN "
@@ -41,6 +41,7 @@ class Claim:
     recorded_at: int
     missing_polls: int
     orphaned: bool
+    model: str
     hold_id: str
     terms: Terms
 
@@ -234,6 +235,7 @@ def _claim(row: Row) -> Claim:
         recorded_at=row["recorded_at"],
         missing_polls=row["missing_polls"],
         orphaned=row["orphaned_at"] is not None,
+        model=row["model"],
         hold_id=row["hold_id"],
         terms=Terms(
             operation=row["operation"],
