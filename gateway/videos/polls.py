@@ -20,9 +20,9 @@ _MAX_UNIX_SECONDS: Final = 253_402_300_799
 _CLAIMED: Final = (
     "SELECT videos.id, videos.claim_number, videos.upstream, videos.upstream_id, videos.status,"
     " videos.fields, videos.object, videos.created_at, videos.recorded_at, videos.completed_at,"
-    " videos.missing_polls, videos.orphaned_at, videos.hold_id, holds.model, holds.operation, holds.unit,"
-    " holds.rate_micros, holds.images_micros, holds.moderated_is_billed, holds.amount_micros"
-    " FROM videos"
+    " videos.missing_polls, videos.orphaned_at, videos.hold_id, holds.model, holds.operation,"
+    " holds.unit, holds.rate_micros, holds.images_micros, holds.moderated_is_billed,"
+    " holds.amount_micros FROM videos"
     " JOIN holds ON holds.id = videos.hold_id WHERE videos.id IN "
 )
 
