@@ -22,6 +22,7 @@ LOOK_SECONDS = 0.2
 
 
 def main() -> None:
+    litellm.suppress_debug_info = True  # it would print advice where the result is read from
     told = json.loads(sys.argv[1])
     where = {"api_base": told["base_url"], "api_key": told["api_key"]}
     made = litellm.video_generation(

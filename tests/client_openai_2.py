@@ -18,7 +18,9 @@ def main() -> None:
     client = OpenAI(base_url=told["base_url"], api_key=told["api_key"])
     raw = client.videos.with_raw_response.create(prompt="a heron", seconds="8", size="1280x720")
     made = client.videos.create_and_poll(prompt="a heron [[queue 1]]")
-    image = client.videos.create_and_poll(prompt="a wave", input_reference=Path(told["image"]))
+    image = client.videos.create_and_poll(
+        prompt="a wave [[queue 1]]", input_reference=Path(told["image"])
+    )
     remixed = client.videos.remix(made.id, prompt="at dusk")
     listed = [video.id for video in client.videos.list(limit=1)]
     content = client.videos.download_content(made.id).read()

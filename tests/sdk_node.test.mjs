@@ -15,6 +15,9 @@ const KEYS = [
   "prompt", "size", "seconds", "remixed_from_video_id", "error",
 ];
 
+const LOOKS = 300;
+const LOOK_MILLISECONDS = 100;
+
 function client(options = {}) {
   return new OpenAI({ baseURL: SDK_BASE_URL, apiKey: SDK_API_KEY, ...options });
 }
@@ -29,8 +32,19 @@ function watched(options = {}) {
   return { sdk: client({ fetch: fetchAndNote, ...options }), sent };
 }
 
-// One finished video for all tests that only read it.
-const shared = await client().videos.create({ prompt: "a heron", seconds: "4", size: "720x1280" });
+// The Node SDK has no helper that polls.
+async function finished(asked) {
+  const { id } = await client().videos.create(asked);
+  for (let look = 0; look < LOOKS; look += 1) {
+    const video = await client().videos.retrieve(id);
+    if (["completed", "failed"].includes(video.status)) return video;
+    await new Promise((resolve) => setTimeout(resolve, LOOK_MILLISECONDS));
+  }
+  throw new Error(`${id} does not end`);
+}
+
+// One video for all tests that only read it.
+const shared = await finished({ prompt: "a heron", seconds: "4", size: "720x1280" });
 
 async function contentOf(videoId, ...rest) {
   const answer = await client().videos.downloadContent(videoId, ...rest);
@@ -122,7 +136,7 @@ test("a page after the last is empty, and so is one after an unknown id", async 
 });
 
 test("a deleted video is gone for every verb", async () => {
-  const { id } = await client().videos.create({ prompt: "a heron" });
+  const { id } = await finished({ prompt: "a heron" });
   assert.deepEqual(
     { ...(await client().videos.delete(id)) },
     { id, object: "video.deleted", deleted: true },
@@ -188,12 +202,12 @@ test("a character is made from a video file and can be retrieved", async () => {
 });
 
 test("an unknown id, character or path is a 404", async () => {
-  for (const asked of [
-    client().videos.retrieve("video_unknown"),
-    client().videos.getCharacter("char_unknown"),
-    client().get("/videos/video_unknown/nothing"),
-    client().get("/nothing"),
-  ]) assert.ok((await refused(asked)) instanceof OpenAI.NotFoundError);
+  for (const ask of [
+    (sdk) => sdk.videos.retrieve("video_unknown"),
+    (sdk) => sdk.videos.getCharacter("char_unknown"),
+    (sdk) => sdk.get("/videos/video_unknown/nothing"),
+    (sdk) => sdk.get("/nothing"),
+  ]) assert.ok((await refused(ask(client()))) instanceof OpenAI.NotFoundError, String(ask));
 });
 
 test("a wrong value is refused with its parameter, its code and a request id, once", async () => {

@@ -5,6 +5,7 @@ and curl, each as a process of its own. The ids that the suite expects are seede
 videos through the gateway.
 """
 
+import asyncio
 import hashlib
 import io
 import json
@@ -105,7 +106,7 @@ async def test_the_python_sdks_own_suite_passes_but_for_uploads_of_what_is_no_im
             )
             for number in range(1 + len(SUITE_DELETING) * len(SUITE_CLIENTS))
         ]
-        keys = [await seeded_key(made) for made in seeded]
+        keys = await asyncio.gather(*(seeded_key(made) for made in seeded))
         await seed_character(seeded[0], keys[0])
         spare = [(made.base_url, key.value) for made, key in zip(seeded[1:], keys[1:], strict=True)]
         told = {
