@@ -34,6 +34,39 @@ from gateway.telemetry.logs import configure_logs
 
 DEADLINE_SECONDS = 20.0
 LOOK_SECONDS = 0.02
+# Columns of a video and, as hold_…, of its hold.
+FACTS = (
+    "id",
+    "project_id",
+    "key_id",
+    "upstream_id",
+    "status",
+    "object",
+    "created_at",
+    "recorded_at",
+    "completed_at",
+    "failed_at",
+    "expires_at",
+    "polled_at",
+    "due_at",
+    "claim_number",
+    "missing_polls",
+    "orphaned_at",
+    "orphan_reason",
+    "hold_state",
+    "hold_micros",
+    "hold_settled_micros",
+)
+ASSET_FACTS = (
+    "id",
+    "size_bytes",
+    "sha256",
+    "mirrored_at",
+    "gone_at",
+    "attempts",
+    "failure",
+    "due_at",
+)
 
 
 async def eventually(
@@ -137,14 +170,14 @@ class World:
         return str(answer.json()["id"])
 
     async def facts(self, upstream_id: str) -> dict[str, Any]:
-        """Return everything that is recorded about a video: its row and, as hold_…, its hold."""
+        """Return what is recorded about a video: its FACTS."""
         (row,) = await self.rows(
             "SELECT videos.*, holds.state AS hold_state, holds.amount_micros AS hold_micros,"
             " holds.settled_micros AS hold_settled_micros FROM videos"
             " JOIN holds ON holds.id = videos.hold_id WHERE upstream_id = $1",
             upstream_id,
         )
-        return {name: row[name] for name in row.keys()}  # noqa: SIM118 - a row iterates values
+        return {name: row[name] for name in FACTS}
 
     async def ended(self, upstream_id: str) -> dict[str, Any]:
         """Wait until the money of a video has moved for good, and return its facts."""
@@ -173,7 +206,7 @@ class World:
             " WHERE videos.upstream_id = $1",
             upstream_id,
         )
-        return {name: rows[0][name] for name in rows[0].keys()} if rows else None  # noqa: SIM118
+        return {name: rows[0][name] for name in ASSET_FACTS} if rows else None
 
     async def executions(self) -> int:
         """Return how many videos the upstream has made."""
@@ -318,7 +351,7 @@ async def serving(environ: dict[str, str]) -> AsyncIterator[Serving]:
 
     async def read() -> None:
         assert process.stdout is not None
-        async for line in process.stdout:
+        while line := await process.stdout.readline():
             printed.append(line.decode())
 
     async def started() -> dict[str, Any] | None:

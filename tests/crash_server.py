@@ -11,7 +11,7 @@ import signal
 import sqlite3
 import sys
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,10 @@ def main(told: dict[str, Any]) -> None:
             # Stopped in the middle of a write, it would keep everybody else from writing.
             with closing(sqlite3.connect(settings.database_path)) as connection:
                 connection.execute("BEGIN IMMEDIATE")
-        os.kill(os.getpid(), SIGNALS[told["act"]])
+        if told["act"] == "mute":
+            os.dup2(os.open("/dev/full", os.O_WRONLY), sys.stdout.fileno())
+        else:
+            os.kill(os.getpid(), SIGNALS[told["act"]])
 
     uvloop.run(
         serve_until_signal(
@@ -65,8 +68,9 @@ def at(step: str | None, *, nth: int, strike: Callable[[], None]) -> Callable[[s
 
     def on_step(reached: str) -> None:
         nonlocal left
-        sys.stdout.write(json.dumps({"event": "step", "step": reached}) + "\n")
-        sys.stdout.flush()
+        with suppress(OSError):
+            sys.stdout.write(json.dumps({"event": "step", "step": reached}) + "\n")
+            sys.stdout.flush()
         if reached == step:
             left -= 1
             if left == 0:

@@ -207,9 +207,7 @@ async def test_a_parameter_said_twice_is_a_400_and_not_a_guess(
 async def test_a_body_that_announces_too_much_is_refused_before_it_comes(
     shared: World, key: NewKey
 ) -> None:
-    connection = await begun(
-        shared, key, content_type="application/json", length=LIMIT_BYTES + 1
-    )
+    connection = await begun(shared, key, content_type="application/json", length=LIMIT_BYTES + 1)
     status, headers, body = await connection.answer()
     await connection.leave()
     assert (status, json.loads(body)["error"]["code"]) == (413, "request_too_large")

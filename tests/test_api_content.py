@@ -220,7 +220,7 @@ async def test_content_of_another_project_is_a_404(finished: Finished) -> None:
         for method in ("GET", "HEAD"):
             answer = await client.request(method, path)
             assert answer.status_code == 404
-        assert answer.headers["x-should-retry"] == "false"
+            assert answer.headers["x-should-retry"] == "false"
 
 
 async def test_a_colleague_of_the_same_project_may_download(finished: Finished) -> None:

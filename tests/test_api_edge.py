@@ -84,7 +84,7 @@ async def test_a_well_formed_request_id_is_taken_over(
 @pytest.mark.parametrize("given", ["", "two words", "x" * 129, "a/b", "é", '{"a":1}', "a\tb"])
 async def test_any_other_request_id_is_replaced(shared: World, key: NewKey, given: str) -> None:
     async with shared.client(key) as client:
-        answer = await client.get("/videos/none", headers={"x-request-id": given.encode()})
+        answer = await client.get("/videos/none", headers={b"x-request-id": given.encode()})
     assert answer.headers["x-request-id"].startswith("req_")
     assert len(answer.headers.get_list("x-request-id")) == 1
 

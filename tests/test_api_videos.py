@@ -214,7 +214,11 @@ async def test_a_prompt_that_is_no_text_is_refused(shared: World) -> None:
     key = await shared.key()
     before = await forwarded(shared)
     async with shared.client(key) as client:
-        for body in (rb'{"prompt": "\ud800"}', rb'{"prompt": "a", "\udfff": "b"}', rb'{"\ud800": 1, "\ud800": 1}'):
+        for body in (
+            rb'{"prompt": "\ud800"}',
+            rb'{"prompt": "a", "\udfff": "b"}',
+            rb'{"\ud800": 1, "\ud800": 1}',
+        ):
             answer = await client.post(
                 "/videos", content=body, headers={"content-type": "application/json"}
             )
@@ -301,8 +305,9 @@ async def test_a_head_answers_as_the_get_without_a_body(shared: World) -> None:
     video_id = await shared.buy(key)
     await shared.ended(video_id)
     async with shared.client(key) as client:
-        whole, head = await client.get(f"/videos/{video_id}"), await client.head(
-            f"/videos/{video_id}"
+        whole, head = (
+            await client.get(f"/videos/{video_id}"),
+            await client.head(f"/videos/{video_id}"),
         )
     assert (head.status_code, head.content) == (200, b"")
     assert head.headers["content-length"] == whole.headers["content-length"]
@@ -327,8 +332,7 @@ async def test_a_client_that_leaves_after_its_body_has_bought(
     key = await shared.key()
     body = json.dumps({"prompt": "[[delay 0.5]] a cat"}).encode()
     head = (
-        "POST /v1/videos HTTP/1.1\r\ncontent-type: application/json"
-        f"\r\ncontent-length: {len(body)}"
+        f"POST /v1/videos HTTP/1.1\r\ncontent-type: application/json\r\ncontent-length: {len(body)}"
     )
     before = await forwarded(shared)
     connection = await raw_request(shared, key, head, body)

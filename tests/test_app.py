@@ -5,6 +5,7 @@ import json
 import signal
 import socket
 import sqlite3
+from importlib.resources import files
 from pathlib import Path
 
 import httpx
@@ -66,7 +67,7 @@ async def test_a_catalogue_that_cannot_be_read_is_reported(
 
 
 async def test_a_model_of_an_upstream_that_is_not_set_up_is_reported(tmp_path: Path) -> None:
-    packaged = Path("gateway/billing/catalogue.toml").read_text(encoding="utf-8")
+    packaged = (files("gateway.billing") / "catalogue.toml").read_text(encoding="utf-8")
     catalogue = tmp_path / "catalogue.toml"
     catalogue.write_text(packaged.replace('unit = "second"', 'unit = "second"\nupstream = "b"', 1))
     code, printed = await refused(environ_for(tmp_path, NOWHERE, catalogue=str(catalogue)))

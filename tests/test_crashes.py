@@ -186,7 +186,7 @@ async def test_a_poll_that_is_stopped_past_its_lease_changes_nothing(
             assert stage.entries() == {"hold": 1, "settle": 1}
 
 
-@pytest.mark.parametrize("step", ["mirror.claimed", "mirror.written", "mirror.stored"])
+@pytest.mark.parametrize("step", ["mirror.written", "mirror.stored"])
 async def test_a_mirror_that_is_stopped_past_its_lease_leaves_the_content_whole(
     stage: Scene, step: str
 ) -> None:
@@ -200,7 +200,8 @@ async def test_a_mirror_that_is_stopped_past_its_lease_leaves_the_content_whole(
             await stopped.reached("mirror.recorded")
             assert stopped.said("video_mirrored") == []
             await finished(stage, other)
-            await finished(stage, stopped)
+            for video in await stage.executed():
+                await stage.downloads(stopped, video["id"])
 
 
 async def test_what_failed_but_did_happen_is_bought_once_and_held_until_its_id_is_found(
@@ -286,6 +287,14 @@ async def test_an_id_that_the_database_cannot_take_is_recorded_when_it_can(
                 await finished(stage, other)
         else:
             await finished(stage, process)
+
+
+async def test_a_log_that_cannot_be_written_does_not_stop_a_record_or_its_reply(
+    stage: Scene,
+) -> None:
+    async with stage.process("submit.sending", act="mute") as process:
+        await bought(stage, process)
+        await finished(stage, process)
 
 
 async def test_told_to_end_while_the_upstream_answers_it_records_and_replies_first(

@@ -191,9 +191,7 @@ async def test_the_actual_seconds_are_settled_and_the_held_amount_where_they_are
         for fault in SETTLED_MICROS
     }
     found = await all_polled(shared, bought)
-    assert {
-        fault: facts["hold_settled_micros"] for fault, facts in found.items()
-    } == SETTLED_MICROS
+    assert {fault: facts["hold_settled_micros"] for fault, facts in found.items()} == SETTLED_MICROS
     assert logged.lines("settled_above_hold") == []
     assert await shared.adds_up()
 
@@ -366,7 +364,12 @@ async def in_flight(made: World, *, videos: int) -> None:
     asked = Asked("sora-2", "a cat", 4, "720x1280", images=0)
     at_upstream = [
         execute(
-            made.simulator.world, operation="create", asked=asked, shown_seconds=4, life=[], later=[]
+            made.simulator.world,
+            operation="create",
+            asked=asked,
+            shown_seconds=4,
+            life=[],
+            later=[],
         )
         for _ in range(videos)
     ]

@@ -148,7 +148,7 @@ async def _found(
             )
             polling.on_completed()
             _report_end(log, ended, "video_completed", settled_micros=completed.amount_micros)
-            if completed.above_hold:
+            if ended.written and completed.above_hold:
                 log.error(
                     "settled_above_hold",
                     held_micros=claim.terms.amount_micros,

@@ -1,0 +1,194 @@
+"""Does the log say what happened, one line a request, and never a secret?"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import structlog
+from conftest import LogLines, World, environ_for, eventually, new_key, serving, settings_for
+
+from gateway.app import open_database
+from gateway.clock import system_clock
+from gateway.simulator.control import Control
+from gateway.simulator.server import Simulator
+from gateway.telemetry.logs import configure_logs
+
+SECRET = "a purple walrus"
+UPSTREAM_KEY = "sk-upstream-secret-0123456789"
+
+
+async def test_a_request_leaves_one_line_with_its_facts(studio: World, logged: LogLines) -> None:
+    key = await studio.key()
+    async with studio.client(key) as client:
+        answer = await client.post("/videos", json={"prompt": "a cat", "seconds": "8"})
+    facts = await studio.facts(answer.json()["id"])
+    (line,) = logged.lines("request")
+    duration_seconds = line.pop("duration_seconds")
+    assert 0 < duration_seconds < 10
+    assert line.pop("timestamp").endswith("Z")
+    assert line == {
+        "event": "request",
+        "level": "info",
+        "request_id": answer.headers["x-request-id"],
+        "method": "POST",
+        "route": "/v1/videos",
+        "status": 200,
+        "project": "studio",
+        "key_id": key.id,
+        "video_id": facts["id"],
+        "cost_micros": 800_000,
+    }
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "route", "status", "code"),
+    [
+        ("GET", "/videos/video_1", "/v1/videos/{video_id}", 404, "invalid_request_error"),
+        (
+            "HEAD",
+            "/videos/video_1/content",
+            "/v1/videos/{video_id}/content",
+            404,
+            "invalid_request_error",
+        ),
+        ("GET", "/nowhere", None, 404, "unknown_url"),
+        ("POST", "/videos", "/v1/videos", 400, "unsupported_content_type"),
+        ("PUT", "/videos", "/v1/videos", 405, "method_not_allowed"),
+    ],
+)
+async def test_the_line_names_the_template_of_the_route_and_the_error(
+    studio: World,
+    logged: LogLines,
+    method: str,
+    path: str,
+    route: str | None,
+    status: int,
+    code: str,
+) -> None:
+    key = await studio.key()
+    async with studio.client(key) as client:
+        await client.request(method, path)
+    (line,) = logged.lines("request")
+    assert (line["method"], line["route"], line["status"]) == (method, route, status)
+    assert line["error_code"] == code
+
+
+async def test_a_download_says_how_it_ended(studio: World, logged: LogLines) -> None:
+    key = await studio.key()
+    video_id = await studio.buy(key)
+    await studio.mirrored(video_id)
+    async with studio.client(key) as client:
+        await client.get(f"/videos/{video_id}/content")
+    line = logged.lines("request")[-1]
+    assert (line["status"], line["ending"]) == (200, "sent")
+
+
+async def test_a_whole_run_tells_neither_prompts_nor_keys(tmp_path: Path) -> None:
+    async with Simulator() as simulator, Control(simulator.base_url) as control:
+        await control.settings(keys=[UPSTREAM_KEY])
+        settings = settings_for(tmp_path, simulator.base_url)
+        environ = environ_for(tmp_path, simulator.base_url, upstream_post_seconds=1)
+        environ["GATEWAY_UPSTREAM_API_KEY"] = UPSTREAM_KEY
+        async with (
+            serving(environ) as served,
+            open_database(settings, clock=system_clock()) as database,
+        ):
+            key = await new_key(database, system_clock())
+            async with served.client(key) as client:
+                await work(client, control)
+                wrong = {"authorization": f"Bearer {key.value[:-1]}"}
+                await client.get("/videos/none", headers=wrong)
+            assert await served.stop() == 0
+        printed = "".join(served.printed)
+    for line in served.printed:
+        json.loads(line)
+    events = {json.loads(line)["event"] for line in served.printed}
+    assert events >= {
+        "gateway_started",
+        "request",
+        "submit_accepted",
+        "submit_refused",
+        "submit_outcome_unknown",
+        "poll_said_nothing",
+        "video_completed",
+        "video_failed",
+        "video_mirrored",
+        "mirror_failed",
+        "gateway_stopped",
+    }
+    for secret in (SECRET, "walrus", UPSTREAM_KEY, key.value, key.value[:-1], "Bearer"):
+        assert secret not in printed
+    kept = settings.database_path.read_bytes()
+    assert key.value.encode() not in kept
+    assert UPSTREAM_KEY.encode() not in kept
+
+
+async def work(client: httpx.AsyncClient, control: Control) -> None:
+    """Let everything happen that leaves a line, with a secret in each prompt."""
+    prompts = [
+        "",
+        "[[refuse]]",
+        "[[moderate]]",
+        "[[500-executed]]",
+        "[[500]]",
+        "[[hang]]",
+        "[[fail]]",
+        "[[retrieve:404*1]]",
+        "[[retrieve:html*1]]",
+        "[[content:truncate*1]]",
+    ]
+    bought = []
+    for prompt in prompts:
+        answer = await client.post("/videos", json={"prompt": f"{SECRET} {prompt}"})
+        if answer.status_code == 200:
+            bought.append(answer.json()["id"])
+    await control.fault("answer", operation="create", status=400, value=f'{{"error": "{SECRET}"}}')
+    await client.post("/videos", json={"prompt": SECRET})
+    await client.post("/videos", json={"prompt": SECRET, SECRET: SECRET})
+    await client.post("/videos", json={"prompt": SECRET, "model": SECRET})
+    await client.post("/videos", content=SECRET, headers={"content-type": "application/json"})
+    await client.get(f"/videos/{SECRET}", params={"key": SECRET})
+    await control.advance(100)
+
+    async def over() -> bool:
+        videos: list[dict[str, Any]] = [
+            (await client.get(f"/videos/{video_id}")).json() for video_id in bought
+        ]
+        contents = [
+            (await client.get(f"/videos/{video['id']}/content")).status_code
+            for video in videos
+            if video["status"] == "completed"
+        ]
+        return {video["status"] for video in videos} == {"completed", "failed"} and set(
+            contents
+        ) == {200}
+
+    await eventually(over)
+
+
+@pytest.mark.parametrize(
+    ("log_format", "kind"), [("json", "json"), ("auto", "json"), ("console", "text")]
+)
+def test_the_log_is_json_on_a_pipe_and_text_where_that_is_asked_for(
+    logged: LogLines, log_format: str, kind: str
+) -> None:
+    configure_logs(log_format, stream=logged)
+    log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
+    log.debug("left_out")
+    log.info("event_name", video_id="vid_1")
+    (line,) = logged.getvalue().splitlines()
+    assert "event_name" in line
+    assert line.startswith("{") is (kind == "json")
+
+
+def test_a_defect_is_one_line_of_json_with_its_traceback(logged: LogLines) -> None:
+    log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
+    try:
+        int("no number")
+    except ValueError:
+        log.exception("turn_failed")
+    (line,) = logged.lines("turn_failed")
+    assert line["level"] == "error"
+    assert "ValueError: invalid literal" in line["exception"]
