@@ -19,6 +19,7 @@ from gateway.db.script import Script, Sql
 from gateway.db.sqlite import open_sqlite
 from gateway.upstream.envelopes import RequestIds
 from gateway.upstream.replies import Accepted
+from gateway.videos.attempts import Intent
 from gateway.videos.polls import Claim, claim_due
 from gateway.videos.records import Submit, open_submit, record_accepted
 
@@ -122,6 +123,8 @@ def a_hold(
         unit="second",
         rate_micros=rate,
         rate_card_sha256="0" * 64,
+        images_micros=0,
+        moderated_is_billed=False,
         amount_micros=rate * seconds,
     )
 
@@ -129,8 +132,10 @@ def a_hold(
 def a_submit(number: int, hold: Hold | None = None, *, now: int = NOW) -> Submit:
     return Submit(
         video_id=f"vid_{number}",
+        intent=Intent(fields_sha256=f"fields of {number}"),
         hold=hold or a_hold(number, now=now),
         upstream="default",
+        kind="video",
         fields={"prompt": "a cat", "model": "sora-2", "seconds": "4", "size": "720x1280"},
         lease_ends_at=now + LEASE_SECONDS,
     )

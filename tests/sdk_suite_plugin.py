@@ -20,35 +20,42 @@ import openai
 import pytest
 
 VARIABLE = "SDK_SUITE"
-_TOLD: dict[str, Any] = json.loads(os.environ[VARIABLE])
+
+_TOLD = pytest.StashKey[dict[str, Any]]()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
-    sys.modules["tests.conftest"].api_key = _TOLD["api_key"]  # type: ignore[attr-defined]
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_TOLD] = json.loads(os.environ[VARIABLE])
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Function]) -> None:
+    told = config.stash[_TOLD]
+    sys.modules["tests.conftest"].api_key = told["api_key"]  # type: ignore[attr-defined]
     refused = pytest.mark.xfail(raises=openai.BadRequestError, strict=True)
     for item in items:
-        if item.originalname in _TOLD["refused"]:
+        if item.originalname in told["refused"]:
             item.add_marker(refused)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Function) -> Iterator[None]:
-    if item.originalname not in _TOLD["deleting"]:
+    told = item.config.stash[_TOLD]
+    if item.originalname not in told["deleting"]:
         yield
         return
     client: Any = item.funcargs.get("client") or item.funcargs["async_client"]
     usual = client.base_url, client.api_key
-    client.base_url, client.api_key = _TOLD["spare"].pop()
+    client.base_url, client.api_key = told["spare"].pop()
     try:
         yield
     finally:
         client.base_url, client.api_key = usual
 
 
-def pytest_terminal_summary(terminalreporter: Any) -> None:
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     counted = ("passed", "failed", "error", "skipped", "xfailed", "xpassed")
     outcomes = {
         outcome: [report.nodeid for report in terminalreporter.stats.get(outcome, [])]
         for outcome in counted
     }
-    Path(_TOLD["report"]).write_text(json.dumps(outcomes), encoding="utf-8")
+    Path(config.stash[_TOLD]["report"]).write_text(json.dumps(outcomes), encoding="utf-8")

@@ -30,7 +30,11 @@ LITELLM_VERSION = "1.106.2"
 _COMPLETE = "complete"
 # What tells the tools above which project, environment or interpreter they belong to.
 _OF_THE_TESTS = ("PYTHONPATH", "PYTEST_ADDOPTS", "PYTHONHOME", "VIRTUAL_ENV", "NODE_OPTIONS")
-_SUITE_FILES = ("__init__.py", "conftest.py", "utils.py", "api_resources/__init__.py")
+# The suite, and what its files import of each other.
+_SUITE_FILES = (
+    *("tests/__init__.py", "tests/conftest.py", "tests/utils.py", "tests/respx2/"),
+    *("tests/api_resources/__init__.py", "tests/api_resources/test_videos.py"),
+)
 
 
 class CommandFailed(Exception):
@@ -43,9 +47,9 @@ async def run(command: list[str], *, environment: Mapping[str, str] | None = Non
     Raises:
         CommandFailed: it ended with another code than 0.
     """
-    return await asyncio.to_thread(
-        _run, command, environment=environment or {}, seconds=RUN_SECONDS
-    )
+    # The servers are on loopback: no proxy stands between them and their clients.
+    direct = {"NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1", **(environment or {})}
+    return await asyncio.to_thread(_run, command, environment=direct, seconds=RUN_SECONDS)
 
 
 async def python_with(*requirements: str) -> str:
@@ -109,12 +113,14 @@ def _make_suite(folder: Path) -> None:
     release = version("openai")
     _pip("download", "--no-deps", "--no-binary=openai", f"--dest={folder}", f"openai=={release}")
     (archive,) = folder.glob("*.tar.gz")
-    wanted = (*_SUITE_FILES, "api_resources/test_videos.py", "respx2/")
     with tarfile.open(archive) as sources:
-        for member in sources.getmembers():
+        for member in sources:
             path = member.name.partition("/")[2]
-            if path.startswith(tuple(f"tests/{one}" for one in wanted)):
-                sources.extract(member.replace(name=path), folder, filter="data")
+            content = sources.extractfile(member)
+            if content is not None and path.startswith(_SUITE_FILES):
+                target = folder / path
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(content.read())
     archive.unlink()
 
 
@@ -128,11 +134,9 @@ def _install(command: list[str]) -> None:
 
 def _run(command: list[str], *, environment: Mapping[str, str], seconds: float) -> str:
     inherited = {name: value for name, value in os.environ.items() if name not in _OF_THE_TESTS}
-    # The servers are on loopback: no proxy stands between them and their clients.
-    direct = {"NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
     ended = subprocess.run(
         command,
-        env={**inherited, **direct, **environment},
+        env={**inherited, **environment},
         capture_output=True,
         text=True,
         timeout=seconds,

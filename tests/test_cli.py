@@ -84,9 +84,9 @@ def a_completed_video() -> Script[None]:
     claim = yield from claim_one()
     yield from write_completed(
         claim,
-        Completed(amount_micros=RATE_MICROS, above_hold=False),
+        Completed(amount_micros=RATE_MICROS, above_hold=False, has_content=True),
         {"status": "completed"},
-        asset_id="asset_1",
+        assets={"video": "asset_1"},
         retention_seconds=60,
         now=NOW,
     )

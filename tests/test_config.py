@@ -75,11 +75,14 @@ def test_every_setting_can_be_set_in_file_and_environment(tmp_path: Path, name: 
     elif isinstance(default, int):
         value = default + 1
         written = str(value)
+    elif isinstance(default, tuple):
+        value, written = ("create", "remix"), '["create", "remix"]'
     else:
         value = texts.get(name, "other")
         written = f'"{value}"'
     assert getattr(settings(file=toml(tmp_path, f"{name} = {written}")), name) == value
-    environ = {f"{PREFIX}{name.upper()}": str(value).lower() if value is True else str(value)}
+    text = ", ".join(value) if isinstance(value, tuple) else str(value)
+    environ = {f"{PREFIX}{name.upper()}": text.lower() if value is True else text}
     assert getattr(settings(environ=environ), name) == value
 
 

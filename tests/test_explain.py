@@ -5,7 +5,7 @@ from importlib.resources import files
 import pytest
 
 from gateway.billing.budgets import Standing
-from gateway.billing.catalogue import read_catalogue
+from gateway.billing.catalogue_file import read_catalogue
 from gateway.billing.explain import refusal_message, remaining
 
 PACKAGED = files("gateway.billing").joinpath("catalogue.toml").read_text(encoding="utf-8")

@@ -16,6 +16,7 @@ from gateway.billing.ledger import Hold
 from gateway.db.database import Database
 from gateway.db.sqlite import open_sqlite
 from gateway.store.folder import FolderStore
+from gateway.videos.attempts import Intent
 from gateway.videos.janitor import ABANDONED_SECONDS, Cleaning, clean_forever
 from gateway.videos.orphans import list_orphans
 from gateway.videos.records import Submit, open_submit, record_refused
@@ -54,9 +55,19 @@ async def open_one(made: World, key: NewKey, video_id: str, *, lease_seconds: in
         unit="second",
         rate_micros=100_000,
         rate_card_sha256="",
+        images_micros=0,
+        moderated_is_billed=False,
         amount_micros=400_000,
     )
-    submit = Submit(video_id, hold, "default", {}, lease_ends_at=now + lease_seconds)
+    submit = Submit(
+        video_id=video_id,
+        intent=Intent(fields_sha256=video_id),
+        hold=hold,
+        upstream="default",
+        kind="video",
+        fields={},
+        lease_ends_at=now + lease_seconds,
+    )
     await made.database.run(lambda: open_submit(submit, now=now))
 
 

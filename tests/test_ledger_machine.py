@@ -403,7 +403,7 @@ class Ledger(RuleBasedStateMachine):
             claim,
             judged,
             seen,
-            asset_id=f"asset_{claim.video_id}",
+            assets={"video": f"asset_{claim.video_id}"},
             retention_seconds=3600,
             now=now,
         )
@@ -420,7 +420,9 @@ class Ledger(RuleBasedStateMachine):
         video = self.video(claim)
         seen = {"id": claim.upstream_id, "status": "failed"}
         before = 0 if video.state == "held" else video.spent
-        script = partial(write_failed, claim, Failed("moderation"), seen, now=self.model.now)
+        script = partial(
+            write_failed, claim, Failed("moderation", amount_micros=0), seen, now=self.model.now
+        )
         ended = self.write(script, claim, video)
         if ended:
             assert ended.correction_micros == -before
@@ -488,7 +490,8 @@ class Ledger(RuleBasedStateMachine):
                 "SELECT videos.id, upstream_id, due_at, claim_number, orphaned_at, refused_at,"
                 " holds.state, holds.settled_micros, holds.ended_at,"
                 " SUM(entries.spent_micros) AS spent, SUM(entries.held_micros) AS held,"
-                " SUM(kind IN ('settle', 'release')) AS ends, SUM(kind = 'hold') AS holds"
+                " SUM(entries.kind IN ('settle', 'release')) AS ends,"
+                " SUM(entries.kind = 'hold') AS holds"
                 " FROM videos JOIN holds ON holds.id = videos.hold_id"
                 " JOIN entries ON entries.hold_id = holds.id GROUP BY videos.id",
             )

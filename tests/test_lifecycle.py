@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.videos.lifecycle import (
-    EXTENSION,
     Completed,
     Failed,
     Pending,
@@ -15,8 +14,16 @@ from gateway.videos.lifecycle import (
     judge,
     normalise,
 )
+from gateway.videos.order import EXTENSION
 
-TERMS = Terms(operation="create", unit="second", rate_micros=300_000, amount_micros=2_400_000)
+TERMS = Terms(
+    operation="create",
+    unit="second",
+    rate_micros=300_000,
+    images_micros=0,
+    moderated_is_billed=False,
+    amount_micros=2_400_000,
+)
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(10**9), 10**9) | st.floats() | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
@@ -65,7 +72,9 @@ def test_a_video_that_is_not_over_stays_held() -> None:
 )
 def test_a_completed_video_costs_its_actual_seconds(seconds: object, micros: int) -> None:
     judged = judge({"status": "completed", "seconds": seconds}, TERMS)
-    assert judged == Completed(amount_micros=micros, above_hold=micros > 2_400_000)
+    assert judged == Completed(
+        amount_micros=micros, above_hold=micros > 2_400_000, has_content=True
+    )
 
 
 @pytest.mark.parametrize(
@@ -73,20 +82,34 @@ def test_a_completed_video_costs_its_actual_seconds(seconds: object, micros: int
 )
 def test_seconds_that_cannot_be_read_cost_what_was_held(seconds: object) -> None:
     judged = judge({"status": "completed", "seconds": seconds}, TERMS)
-    assert judged == Completed(amount_micros=2_400_000, above_hold=False)
+    assert judged == Completed(amount_micros=2_400_000, above_hold=False, has_content=True)
     assert judge({"status": "completed"}, TERMS) == judged
 
 
 @pytest.mark.parametrize(
     "terms",
     [
-        Terms(operation=EXTENSION, unit="second", rate_micros=300_000, amount_micros=1_200_000),
-        Terms(operation="create", unit="request", rate_micros=1_200_000, amount_micros=1_200_000),
+        Terms(
+            operation=EXTENSION,
+            unit="second",
+            rate_micros=300_000,
+            images_micros=0,
+            moderated_is_billed=False,
+            amount_micros=1_200_000,
+        ),
+        Terms(
+            operation="create",
+            unit="request",
+            rate_micros=1_200_000,
+            images_micros=0,
+            moderated_is_billed=False,
+            amount_micros=1_200_000,
+        ),
     ],
 )
 def test_extensions_and_flat_rates_cost_what_was_held(terms: Terms) -> None:
     judged = judge({"status": "completed", "seconds": "20"}, terms)
-    assert judged == Completed(amount_micros=1_200_000, above_hold=False)
+    assert judged == Completed(amount_micros=1_200_000, above_hold=False, has_content=True)
 
 
 @pytest.mark.parametrize(
@@ -100,7 +123,9 @@ def test_extensions_and_flat_rates_cost_what_was_held(terms: Terms) -> None:
     ],
 )
 def test_a_failed_video_says_why_in_one_word(error: object, reason: str) -> None:
-    assert judge({"status": "failed", "error": error, "seconds": "8"}, TERMS) == Failed(reason)
+    assert judge({"status": "failed", "error": error, "seconds": "8"}, TERMS) == Failed(
+        reason, amount_micros=0
+    )
 
 
 @given(video=st.dictionaries(st.sampled_from(["seconds", "error", "else"]), JSON))

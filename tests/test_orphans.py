@@ -125,9 +125,9 @@ async def test_an_attached_orphan_is_followed_to_its_end(database: Database) -> 
     script = partial(
         write_completed,
         claim,
-        Completed(amount_micros=PRICE // 4, above_hold=False),
+        Completed(amount_micros=PRICE // 4, above_hold=False, has_content=True),
         {"status": "completed", "seconds": "1"},
-        asset_id="asset_1",
+        assets={"video": "asset_1"},
         retention_seconds=60,
         now=NOW,
     )

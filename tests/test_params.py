@@ -7,10 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.billing.catalogue import Catalogue, read_catalogue
+from gateway.billing.catalogue import Catalogue
+from gateway.billing.catalogue_file import read_catalogue
 from gateway.errors import InvalidRequest
 from gateway.videos.images import Image
-from gateway.videos.params import Order, check_create
+from gateway.videos.order import Attachment, Order
+from gateway.videos.params import check_create
 
 CATALOGUE = read_catalogue(
     files("gateway.billing").joinpath("catalogue.toml").read_text(encoding="utf-8")
@@ -84,6 +86,7 @@ def test_what_leaves_has_the_defaults_filled_in() -> None:
 
 def test_a_snapshot_is_priced_as_its_model_and_forwarded_under_its_own_name() -> None:
     order = check({"model": "sora-2-pro-2025-10-06", "seconds": "8"})
+    assert order.model is CATALOGUE.models["sora-2-pro"]
     assert (order.model.id, order.fields["model"]) == ("sora-2-pro", "sora-2-pro-2025-10-06")
     assert order.price_micros == 2_400_000
 
@@ -161,8 +164,10 @@ def test_a_snapshot_is_priced_as_its_model_and_forwarded_under_its_own_name() ->
             "model_not_found",
             (
                 "The model 'sora-3' does not exist here. Supported models are: 'sora-2',"
-                " 'sora-2-2025-12-08', 'sora-2-2025-10-06', 'sora-2-pro', and"
-                " 'sora-2-pro-2025-10-06'."
+                " 'sora-2-2025-12-08', 'sora-2-2025-10-06', 'sora-2-pro',"
+                " 'sora-2-pro-2025-10-06', 'grok-imagine-video', 'grok-imagine-video-1.5',"
+                " 'grok-imagine-video-1.5-lite', 'veo-3.1-fast-generate-preview', and"
+                " 'veo-3.1-generate-preview'."
             ),
         ),
         (
@@ -171,7 +176,7 @@ def test_a_snapshot_is_priced_as_its_model_and_forwarded_under_its_own_name() ->
             "unknown_parameter",
             (
                 "Unknown parameter: 'width'. Known parameters are: 'prompt', 'model', 'seconds',"
-                " 'size', and 'input_reference'."
+                " 'size', 'input_reference', and 'characters'."
             ),
         ),
         (
@@ -208,8 +213,8 @@ def test_a_snapshot_is_priced_as_its_model_and_forwarded_under_its_own_name() ->
             "invalid_type",
             (
                 "Invalid type for 'input_reference': expected a file, but got a string instead."
-                " Send"
-                " it as a file of a multipart/form-data request; decode base64 first."
+                " Send the image as a file of a multipart/form-data request; decode base64"
+                " first, for example with base64.b64decode."
             ),
         ),
     ],
@@ -234,7 +239,8 @@ def test_the_longest_prompt_counts_characters_and_not_bytes() -> None:
 
 def test_an_image_of_the_requested_size_goes_with_the_order() -> None:
     image = Image(content_type="image/webp", width=1280, height=720)
-    assert check({"size": "1280x720"}, image).image is image
+    attachment = check({"size": "1280x720"}, image).attachment
+    assert attachment == Attachment("input_reference", "image/webp", "webp")
 
 
 def test_an_image_of_another_size_is_refused_with_both_sizes() -> None:
@@ -243,7 +249,8 @@ def test_an_image_of_another_size_is_refused_with_both_sizes() -> None:
     assert error.param == "input_reference"
     assert error.message == (
         "Inpaint image must match the requested width and height: the image is 1280x720, the"
-        " requested size is 720x1280."
+        " requested size is 720x1280. Crop it to 405x720 from (437, 0), then resize it to"
+        " 720x1280."
     )
 
 
@@ -283,4 +290,4 @@ def test_an_image_that_the_model_does_not_take_is_refused(rules: str, message: s
 def test_an_image_of_any_size_is_taken_where_the_rules_allow_it() -> None:
     rules = '[models.m.image]\ntypes = ["image/png"]\nmust_equal_size = false'
     image = Image(content_type="image/png", width=1, height=1)
-    assert check({}, image, read_catalogue(MODEL + rules)).image is image
+    assert check({}, image, read_catalogue(MODEL + rules)).attachment is not None

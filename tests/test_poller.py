@@ -21,6 +21,7 @@ from gateway.simulator.world import execute
 from gateway.upstream.client import Upstream, UpstreamSettings
 from gateway.upstream.envelopes import RequestIds
 from gateway.upstream.replies import Accepted
+from gateway.videos.attempts import Intent
 from gateway.videos.orphans import list_orphans
 from gateway.videos.poller import (
     MISSING_POLLS_LIMIT,
@@ -318,7 +319,7 @@ async def test_a_poll_that_hangs_holds_up_no_other_and_is_made_again(tmp_path: P
                 interval_seconds=1,
                 concurrency=2,
                 patience_seconds=1000,
-                retention_seconds={},
+                typical_seconds={},
                 on_completed=lambda: None,
                 on_step=lambda _: None,
             )
@@ -386,9 +387,19 @@ async def in_flight(made: World, *, videos: int) -> None:
                 unit="second",
                 rate_micros=100_000,
                 rate_card_sha256="",
+                images_micros=0,
+                moderated_is_billed=False,
                 amount_micros=400_000,
             )
-            submit = Submit(f"vid_{number}", hold, "default", {}, lease_ends_at=now + 60)
+            submit = Submit(
+                video_id=f"vid_{number}",
+                intent=Intent(fields_sha256=str(number)),
+                hold=hold,
+                upstream="default",
+                kind="video",
+                fields={},
+                lease_ends_at=now + 60,
+            )
             yield from open_submit(submit, now=now)
             accepted = Accepted(video.id, {"status": "queued"}, RequestIds())
             yield from record_accepted(

@@ -42,9 +42,9 @@ def completed(
 ) -> Script[Ended]:
     return write_completed(
         claim,
-        Completed(amount_micros=micros, above_hold=micros > PRICE),
+        Completed(amount_micros=micros, above_hold=micros > PRICE, has_content=True),
         {"id": claim.upstream_id, "status": "completed", **fields},
-        asset_id="asset_1",
+        assets={"video": "asset_1"},
         retention_seconds=RETENTION_SECONDS,
         now=now,
     )
@@ -52,7 +52,7 @@ def completed(
 
 def failed(claim: Claim, *, now: int = NOW) -> Script[Ended]:
     seen = {"id": claim.upstream_id, "status": "failed"}
-    return write_failed(claim, Failed("moderation_blocked"), seen, now=now)
+    return write_failed(claim, Failed("moderation_blocked", amount_micros=0), seen, now=now)
 
 
 async def one(database: Database, table: str) -> dict[str, Any]:

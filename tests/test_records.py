@@ -31,11 +31,9 @@ from gateway.upstream.replies import Accepted
 from gateway.videos.lifecycle import Completed, Failed
 from gateway.videos.orphans import RELEASE_MARGIN_SECONDS, release_orphan, settle_orphan
 from gateway.videos.polls import write_completed, write_failed
+from gateway.videos.reading import find_content, find_video, list_videos
 from gateway.videos.records import (
     Recorded,
-    find_content,
-    find_video,
-    list_videos,
     open_submit,
     orphan_lapsed,
     record_accepted,
@@ -244,8 +242,10 @@ async def test_one_id_of_two_upstreams_is_two_videos(database: Database) -> None
     submit = a_submit(2)
     other = type(submit)(
         video_id=submit.video_id,
+        intent=submit.intent,
         hold=submit.hold,
         upstream="other",
+        kind=submit.kind,
         fields=submit.fields,
         lease_ends_at=submit.lease_ends_at,
     )
@@ -279,15 +279,17 @@ async def test_a_record_that_is_replayed_after_the_end_changes_nothing(
             partial(
                 write_completed,
                 claim,
-                Completed(amount_micros=PRICE, above_hold=False),
+                Completed(amount_micros=PRICE, above_hold=False, has_content=True),
                 seen,
-                asset_id="asset_1",
+                assets={"video": "asset_1"},
                 retention_seconds=60,
                 now=NOW + 20,
             )
         )
     else:
-        await database.run(partial(write_failed, claim, Failed("no"), seen, now=NOW + 20))
+        await database.run(
+            partial(write_failed, claim, Failed("no", amount_micros=0), seen, now=NOW + 20)
+        )
     before, money = await video(database), await database.read(organization)
     assert await accept(database, now=NOW + 30) is Recorded.FOLLOWED
     assert await video(database) == before

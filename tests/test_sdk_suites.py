@@ -130,6 +130,8 @@ async def test_the_python_sdks_own_suite_passes_but_for_uploads_of_what_is_no_im
                 "PYTHONPATH": str(HERE),
             },
         )
+        # Each of its clients makes three videos and three remixes; a refused upload makes nothing.
+        assert await seeded[0].executions() == 1 + 6 * len(SUITE_CLIENTS)
         for made in seeded:
             assert await made.adds_up()
     outcomes = json.loads(report.read_text())

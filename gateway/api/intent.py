@@ -44,8 +44,8 @@ async def intent_of(request: Request, order: Order, *, files: Mapping[str, Uploa
 def _number(headers: Mapping[str, str], name: str) -> int | None:
     with contextlib.suppress(ValueError):
         number = float(headers.get(name, ""))
-        if 0 <= number <= _WINDOW_LIMIT_SECONDS:
-            return int(number)
+        if number >= 0:
+            return int(min(number, _WINDOW_LIMIT_SECONDS))
     return None
 
 

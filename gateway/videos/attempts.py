@@ -10,6 +10,7 @@ connections, without an idempotency key. Two ways lead back to the first attempt
   was gone before it was answered, else the newest.
 
 An attempt whose hold was released bought nothing: it never answers for another, and frees its key.
+The retry that it explains buys anew, even where the same fields were bought before it.
 """
 
 from dataclasses import dataclass
@@ -159,9 +160,9 @@ def _by_retry(intent: Intent, *, key_id: str, now: int) -> Script[Earlier | None
     rows = yield Sql(
         f"{_FACTS} WHERE attempts.key_id = $1 AND attempts.fields_sha256 = $2"
         " AND attempts.created_at >= $3 AND attempts.retry_count < $4"
-        " AND attempts.idempotency_key IS NULL AND videos.refused_at IS NULL"
-        " ORDER BY CASE WHEN attempts.left_at IS NULL THEN 1 ELSE 0 END,"
-        " attempts.created_at DESC, attempts.video_id DESC LIMIT 1",
+        " AND attempts.idempotency_key IS NULL"
+        " ORDER BY CASE WHEN attempts.left_at IS NULL OR videos.refused_at IS NOT NULL"
+        " THEN 1 ELSE 0 END, attempts.created_at DESC, attempts.video_id DESC LIMIT 1",
         (key_id, intent.fields_sha256, now - intent.window_seconds, intent.retry_count),
     )
     if not rows:
@@ -170,7 +171,9 @@ def _by_retry(intent: Intent, *, key_id: str, now: int) -> Script[Earlier | None
         "UPDATE attempts SET retry_count = $2 WHERE video_id = $1",
         (rows[0]["video_id"], intent.retry_count),
     )
-    return _earlier(rows[0], now=now)
+    earlier = _earlier(rows[0], now=now)
+    # What is sent again after a refusal is a purchase of its own, whatever was bought before it.
+    return None if earlier.refused else earlier
 
 
 def _earlier(row: Row, *, now: int) -> Earlier:

@@ -1,11 +1,13 @@
 """Which checks do all billable operations share? Pure."""
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Final
 
 from gateway.billing.catalogue import Catalogue, Model
 from gateway.errors import InvalidRequest
 
+_SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
 _JSON_NAMES: Final = {
     bool: "a boolean",
     int: "an integer",
@@ -21,8 +23,10 @@ def check_names(
     """Return the parameters that nobody here knows.
 
     Raises:
-        InvalidRequest: there is one, and they are not to pass; `stream` never does.
+        InvalidRequest: there is one, and they are not to pass; `stream` never does. Also: a name
+            or a text cannot be sent on.
     """
+    _check_unicode(values)
     unknown = {name: value for name, value in values.items() if name not in known}
     if "stream" in unknown:
         raise InvalidRequest(
@@ -39,6 +43,18 @@ def check_names(
             code="unknown_parameter",
         )
     return unknown
+
+
+def _check_unicode(values: Mapping[str, object]) -> None:
+    for name, value in values.items():
+        for text in (name, value):
+            if isinstance(text, str) and _SURROGATE.search(text):
+                readable = _SURROGATE.sub("?", name)
+                raise InvalidRequest(
+                    f"Invalid '{readable}': a lone surrogate is not Unicode text, and cannot be"
+                    " sent on as UTF-8.",
+                    param=readable,
+                )
 
 
 def model_named(name: str | None, catalogue: Catalogue) -> Model:

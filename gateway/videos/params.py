@@ -117,11 +117,11 @@ def _size(values: Mapping[str, object], model: Model, catalogue: Catalogue) -> s
         return model.default_size
     if size in model.rates:
         return size
-    elsewhere = "".join(
-        f" {other.id} offers {size} at ${format_usd(other.rates[size].micros)}"
-        f" per {other.rates[size].unit}."
-        for other in catalogue.with_size(size)
-    )
+    elsewhere = ""
+    other = next(catalogue.with_size(size), None)
+    if other is not None:
+        rate = other.rates[size]
+        elsewhere = f" {other.id} offers {size} at ${format_usd(rate.micros)} per {rate.unit}."
     raise InvalidRequest(
         f"Invalid value: '{size}'. Supported values are: {listed(model.rates, 'and')}.{elsewhere}",
         param="size",
