@@ -15,6 +15,8 @@ const KEYS = [
   "prompt", "size", "seconds", "remixed_from_video_id", "error",
 ];
 
+// The simulated upstream lets it wait in a queue, so that there is an end to wait for.
+const BRIEF = "a heron [[queue 0.2]]";
 const LOOKS = 300;
 const LOOK_MILLISECONDS = 100;
 
@@ -44,7 +46,7 @@ async function finished(asked) {
 }
 
 // One video for all tests that only read it.
-const shared = await finished({ prompt: "a heron", seconds: "4", size: "720x1280" });
+const shared = await finished({ prompt: BRIEF, seconds: "4", size: "720x1280" });
 
 async function contentOf(videoId, ...rest) {
   const answer = await client().videos.downloadContent(videoId, ...rest);
@@ -136,7 +138,7 @@ test("a page after the last is empty, and so is one after an unknown id", async 
 });
 
 test("a deleted video is gone for every verb", async () => {
-  const { id } = await finished({ prompt: "a heron" });
+  const { id } = await finished({ prompt: BRIEF });
   assert.deepEqual(
     { ...(await client().videos.delete(id)) },
     { id, object: "video.deleted", deleted: true },

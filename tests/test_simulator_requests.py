@@ -104,7 +104,7 @@ async def test_a_derived_request_is_checked_too(
 
 
 async def test_an_extension_stays_within_what_can_be_stitched(http: httpx.AsyncClient) -> None:
-    long = {"video": ("v.mp4", make_mp4(width=64, height=64, seconds=110, tag=b""), "video/mp4")}
+    long = {"video": ("v.mp4", make_mp4(width=720, height=1280, seconds=110, tag=b""), "video/mp4")}
     fields = {"prompt": "a", "model": "sora-2"}
     for seconds, status in (("8", 200), ("12", 400)):
         answer = await http.post(

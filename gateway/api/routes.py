@@ -11,6 +11,7 @@ from gateway.api.content import Content
 from gateway.api.edge import Edge
 from gateway.api.listing import delete, list_
 from gateway.api.models import list_models, list_video_models
+from gateway.api.openapi import description_endpoint
 from gateway.api.operations import (
     cancel,
     create_character,
@@ -27,8 +28,11 @@ Handler: TypeAlias = Callable[[Parts, Request], Awaitable[Response]]
 
 def api_app(parts: Parts) -> Edge:
     """Return the ASGI application of the API port."""
+    description = description_endpoint()
     router = Router(
         [
+            Route("/openapi.json", description),
+            Route("/v1/openapi.json", description),
             _route(parts, "/v1/videos", {"GET": list_, "POST": create}),
             _route(parts, "/v1/models", {"GET": list_models}),
             _route(parts, "/v1/videos/models", {"GET": list_video_models}),

@@ -55,7 +55,7 @@ def check_create(fields: Mapping[str, Any], *, images: int) -> Asked:
         raise RefusedError(openai_error("INVALID_ARGUMENT: generateAudio", code="INVALID_ARGUMENT"))
     prompt = check_prompt(fields)
     seconds = check_seconds(fields.get("seconds", model.default_seconds), model=model)
-    size = _check_size(fields.get("size", model.default_size), model=model)
+    size = check_size(fields.get("size", model.default_size), model=model)
     if size in VEO_LONG_ONLY and model.family == "veo" and seconds != VEO_LONG_SECONDS:
         raise RefusedError(_unsupported(seconds, (VEO_LONG_SECONDS,), param="seconds"))
     _check_characters(fields.get("characters", []))
@@ -110,6 +110,29 @@ def check_seconds(seconds: Any, *, model: Model) -> str:
     raise RefusedError(openai_error(message, param="seconds", code="invalid_type"))
 
 
+def check_size(size: Any, *, model: Model) -> str:
+    """Return `size` if this model makes clips of that size.
+
+    Raises:
+        RefusedError: it is not among the model's sizes.
+    """
+    match model.family:
+        case "sora":
+            supported = tuple(model.rates)
+            fits = size in supported
+        case "veo":
+            supported = VEO_SIZES
+            fits = size in supported
+        case _:
+            supported = tuple(f"{tier}p" for tier in model.rates)
+            fits = isinstance(size, str) and _shorter_side(size) in model.rates
+    if fits:
+        return str(size)
+    if model.family == "sora" and size not in MODELS["sora-2-pro"].rates:
+        supported = _OPENAI_SIZES
+    raise RefusedError(_unsupported(size, supported, param="size"))
+
+
 def refuse_unknown(fields: Mapping[str, Any], *, known: frozenset[str]) -> None:
     """Return if every field is known.
 
@@ -130,24 +153,6 @@ def price_micros(asked: Asked) -> int:
         return model.request_micros + images
     rate = model.rates[asked.size if model.family == "sora" else _shorter_side(asked.size)]
     return asked.clip_seconds * rate + images
-
-
-def _check_size(size: Any, *, model: Model) -> str:
-    match model.family:
-        case "sora":
-            supported = tuple(model.rates)
-            fits = size in supported
-        case "veo":
-            supported = VEO_SIZES
-            fits = size in supported
-        case _:
-            supported = tuple(f"{tier}p" for tier in model.rates)
-            fits = isinstance(size, str) and _shorter_side(size) in model.rates
-    if fits:
-        return str(size)
-    if model.family == "sora" and size not in MODELS["sora-2-pro"].rates:
-        supported = _OPENAI_SIZES
-    raise RefusedError(_unsupported(size, supported, param="size"))
 
 
 def _shorter_side(size: str) -> str:

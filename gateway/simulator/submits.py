@@ -20,9 +20,10 @@ from gateway.simulator.rules import (
     check_create,
     check_prompt,
     check_seconds,
+    check_size,
     refuse_unknown,
 )
-from gateway.simulator.uploads import check_reference, clip_seconds_of
+from gateway.simulator.uploads import check_reference, clip_seconds_of, clip_size_of
 from gateway.simulator.world import World, execute, find
 
 _NO_BODY = Body("none", {}, {})
@@ -146,7 +147,9 @@ def _origin(world: World, call: Call) -> _Origin:
     if "model" not in fields:
         raise _missing("model")
     usual = check_create({"prompt": "uploaded", "model": fields["model"]}, images=0)
-    return _Origin(None, usual.model, clip_seconds_of(upload), usual.size)
+    seconds = clip_seconds_of(upload)
+    size = check_size(clip_size_of(upload), model=MODELS[usual.model])
+    return _Origin(None, usual.model, seconds, size)
 
 
 def _missing(name: str) -> RefusedError:

@@ -12,6 +12,7 @@ from PIL import Image, UnidentifiedImageError
 from gateway.simulator.answers import RefusedError, openai_error
 
 _IMAGE_FORMATS = {"image/jpeg": "JPEG", "image/png": "PNG", "image/webp": "WEBP"}
+_SIDES_AT = 80  # of a track header of version 0, from its name on
 _MP4_MAGIC = b"ftyp"
 _MP4_MAGIC_AT = 4
 
@@ -72,6 +73,14 @@ def clip_seconds_of(upload: Upload) -> int:
         raise RefusedError(openai_error(message, param="video", code="invalid_file"))
     timescale, duration = (int(value) for value in struct.unpack(">8xII", header))
     return max(1, duration // max(1, timescale))
+
+
+def clip_size_of(upload: Upload) -> str:
+    """Return "WIDTHxHEIGHT" of an uploaded MP4, as its first track header says; 0x0 without one."""
+    at = upload.data.find(b"tkhd")
+    sides = upload.data[at + _SIDES_AT : at + _SIDES_AT + 8] if at >= 0 else b""
+    width, height = struct.unpack(">II", sides.ljust(8, b"\0"))
+    return f"{width >> 16}x{height >> 16}"
 
 
 def _refused(message: str, *, code: str) -> RefusedError:

@@ -16,7 +16,7 @@ The actual seconds are the object's `seconds`; where that is missing or unreadab
 is settled. The price of reference images comes on top. More than was held is settled too, and
 reported: the upstream bills it. An extension is settled as held, because the object's seconds are
 the stitched total and not what was bought. A video that moderation blocked has no content, also
-where its upstream calls it completed.
+where its upstream calls it completed; then it costs nothing unless its model bills moderation.
 """
 
 from dataclasses import dataclass
@@ -98,11 +98,13 @@ def judge(video: dict[str, Any], terms: Terms) -> Pending | Completed | Failed |
         case None:
             return None
         case "completed":
-            amount = _actual_micros(video, terms)
+            has_content = failure_code(video) != MODERATED
+            billed = has_content or terms.moderated_is_billed
+            amount = _actual_micros(video, terms) if billed else 0
             return Completed(
                 amount_micros=amount,
                 above_hold=amount > terms.amount_micros,
-                has_content=failure_code(video) != MODERATED,
+                has_content=has_content,
             )
         case "failed":
             reason = failure_code(video)
