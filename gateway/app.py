@@ -41,6 +41,8 @@ from gateway.videos.submit import Means
 from gateway.videos.work import Work
 
 _BACKLOG: Final = 2048
+# How often the Date header is made anew.
+_TICK_SECONDS: Final = 1.0
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 
@@ -240,6 +242,7 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self.listening = asyncio.Event()
         self.stopped = asyncio.Event()
+        self._stopping = asyncio.Event()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -248,6 +251,18 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self.listening.set()
+
+    async def main_loop(self) -> None:
+        # uvicorn looks ten times a second whether to stop; a stop is to be noticed at once.
+        while not await self.on_tick(0):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_TICK_SECONDS):
+                    await self._stopping.wait()
+
+    def stop(self) -> None:
+        """Stop listening, and end once what is in flight is answered."""
+        self.should_exit = True
+        self._stopping.set()
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         try:
@@ -278,7 +293,7 @@ async def _serve(
 
 
 async def _stop(server: _Server) -> None:
-    server.should_exit = True
+    server.stop()
     await server.stopped.wait()
 
 

@@ -6,6 +6,7 @@ it as a process of its own against a real gateway.
 
 import asyncio
 import fcntl
+import io
 import os
 import shutil
 import subprocess
@@ -16,6 +17,8 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+
+from PIL import Image
 
 INSTALL_SECONDS = 240
 RUN_SECONDS = 120
@@ -69,6 +72,15 @@ async def node_with_sdk() -> tuple[str, Path]:
 async def python_sdk_suite() -> Path:
     """Return a folder with the `videos` suite of the Python SDK, in the version installed here."""
     return await _prepared(f"openai-{version('openai')}-suite", _make_suite)
+
+
+def image_in(folder: Path) -> Path:
+    """Return the path of a PNG of the default size."""
+    path = folder / "reference.png"
+    out = io.BytesIO()
+    Image.new("RGB", (720, 1280), (10, 120, 200)).save(out, "PNG")
+    path.write_bytes(out.getvalue())
+    return path
 
 
 async def _prepared(name: str, make: Callable[[Path], None]) -> Path:

@@ -544,7 +544,7 @@ async def test_a_deleted_video_is_a_404_on_every_verb_and_its_money_stays(
     listed = (await request(shared, key, "GET", "/videos?limit=100")).json()["data"]
     assert video_id not in {video["id"] for video in listed}
     kinds = await shared.rows(
-        "SELECT kind FROM entries JOIN videos ON videos.hold_id = entries.hold_id"
+        "SELECT entries.kind FROM entries JOIN videos ON videos.hold_id = entries.hold_id"
         " WHERE videos.upstream_id = $1 AND videos.deleted_at IS NOT NULL",
         video_id,
     )

@@ -302,7 +302,7 @@ async def test_a_video_is_found_by_its_project_only(database: Database) -> None:
     find = partial(find_video, upstream_id="up/../1?")
     found = await database.read(partial(find, project_id="proj_a"))
     assert found is not None
-    assert (found["id"], found["amount_micros"]) == ("vid_1", PRICE)
+    assert (found["id"], found["cost_micros"]) == ("vid_1", PRICE)
     assert await database.read(partial(find, project_id="proj_b")) is None
     content = partial(find_content, upstream_id="up/../1?", variant="video")
     row = await database.read(partial(content, project_id="proj_a"))

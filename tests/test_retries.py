@@ -11,10 +11,11 @@ from typing import Any
 import httpx
 import pytest
 import pytest_asyncio
-from conftest import World, eventually, new_key, open_database, running, settings_for, world
+from conftest import World, eventually, new_key, settings_for, world
 from openai import AsyncOpenAI
 from PIL import Image
 
+from gateway.app import open_database, running
 from gateway.billing.budgets import KEY
 from gateway.billing.keys import NewKey
 from gateway.clock import system_clock
@@ -42,7 +43,7 @@ async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Worl
 
 
 async def create(
-    made: World, key: NewKey, fields: dict[str, Any] | None = None, **headers: str
+    made: World, key: NewKey, fields: dict[str, Any] | None = None, /, **headers: str
 ) -> httpx.Response:
     """Create a video; `_` in the name of a header stands for `-`."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -300,6 +301,12 @@ async def proxied(made: World) -> AsyncIterator[tuple[Proxy, str]]:
         yield proxy, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
 
 
+async def by_sdk(sdk: AsyncOpenAI, prompt: str, **more: Any) -> tuple[str, bool]:
+    """Return the id of a video that the SDK made, and whether it came from an earlier attempt."""
+    answer = await sdk.videos.with_raw_response.create(prompt=prompt, **more)
+    return answer.parse().id, answer.headers.get(DEDUPLICATED) == "true"
+
+
 @pytest.mark.parametrize("times", [1, 2])
 @pytest.mark.parametrize("image", [None, png()], ids=["without a file", "with a file"])
 async def test_a_retry_of_the_sdk_whose_answer_was_lost_gets_the_video_that_was_bought(
@@ -312,11 +319,10 @@ async def test_a_retry_of_the_sdk_whose_answer_was_lost_gets_the_video_that_was_
         AsyncOpenAI(base_url=url, api_key=key.value, max_retries=2) as sdk,
     ):
         proxy.losing = times
-        answer = await sdk.videos.with_raw_response.create(prompt="lost", **file)
-        assert proxy.lost == times
-    assert answer.headers[DEDUPLICATED] == "true"
+        video_id, deduplicated = await by_sdk(sdk, "lost", **file)
+        assert (proxy.lost, deduplicated) == (times, True)
     assert await shared.executions() == before + 1
-    made = await shared.facts(answer.parse().id)
+    made = await shared.facts(video_id)
     assert (made["key_id"], made["hold_micros"]) == (key.id, 400_000)
 
 
@@ -327,12 +333,11 @@ async def test_a_retry_of_the_sdk_that_left_waits_for_the_first_answer(shared: W
         AsyncOpenAI(base_url=url, api_key=key.value, max_retries=2) as sdk,
         asyncio.TaskGroup() as group,
     ):
-        prompt = "[[delay 2]] left"
-        asked = group.create_task(sdk.videos.with_raw_response.create(prompt=prompt))
+        asked = group.create_task(by_sdk(sdk, "[[delay 2]] left"))
         await arrived(shared, had + 1)
         proxy.open[0].close()
-        answer = await asked
-    assert answer.headers[DEDUPLICATED] == "true"
+        _, deduplicated = await asked
+    assert deduplicated
     assert await shared.executions() == before + 1
 
 
@@ -345,16 +350,12 @@ async def test_five_identical_creates_one_of_which_drops_are_five_videos_told_on
         AsyncOpenAI(base_url=url, api_key=key.value, max_retries=2) as sdk,
         asyncio.TaskGroup() as group,
     ):
-        asked = [
-            group.create_task(sdk.videos.with_raw_response.create(prompt="[[delay 1]] five"))
-            for _ in range(5)
-        ]
+        asked = [group.create_task(by_sdk(sdk, "[[delay 1]] five")) for _ in range(5)]
         await arrived(shared, had + 5)
         proxy.open[2].close()
         answers = [await one for one in asked]
-    ids = {answer.parse().id for answer in answers}
-    assert len(ids) == 5
-    assert [answer.headers.get(DEDUPLICATED) for answer in answers].count("true") == 1
+    ids = {video_id for video_id, _ in answers}
+    assert (len(ids), [one for _, one in answers].count(True)) == (5, 1)
     assert await shared.executions() == before + 5
     assert {row["upstream_id"] for row in await videos_of(shared, key)} == ids
 
@@ -402,9 +403,9 @@ async def test_a_retry_of_what_was_refused_does_not_get_the_video_before_it(
     await shared.control.fault("503-envelope", operation="create")
     shared.timeline.offset_seconds += 1
     async with AsyncOpenAI(base_url=shared.base_url, api_key=key.value, max_retries=2) as sdk:
-        second = await sdk.videos.with_raw_response.create(prompt="a cat")
-    assert second.parse().id != first.json()["id"]
-    assert DEDUPLICATED not in second.headers
+        second, deduplicated = await by_sdk(sdk, "a cat")
+    assert second != first.json()["id"]
+    assert not deduplicated
     assert await shared.executions() == before + 2
 
 

@@ -1,13 +1,12 @@
 """Do the clients that people already have work unchanged in front of the gateway?
 
-The Python SDK's own suite for `videos`, the Node SDK, the oldest Python SDK with `videos`, LiteLLM
-and curl, each as a process of its own. The ids that the suite expects are seeded by creating
+The Python SDK's own suite for `videos`, the Node SDK, the oldest Python SDK with `videos` and
+LiteLLM, each as a process of its own. The ids that the suite expects are seeded by creating
 videos through the gateway.
 """
 
 import asyncio
 import hashlib
-import io
 import json
 import os
 import re
@@ -19,11 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import World, eventually, world
-from PIL import Image
+from conftest import World, world
 from sdk_tools import (
     LITELLM_VERSION,
     OLD_SDK_VERSION,
+    image_in,
     node_with_sdk,
     python_sdk_suite,
     python_with,
@@ -59,31 +58,6 @@ SUITE_DELETING = (
 )
 
 NODE_PASSED = 22
-
-# As the relay's documents have them, with its address and the key as variables.
-CURL_TEXT_TO_VIDEO = """
-curl --fail-with-body -sS --request POST \\
-  --url "$BASE_URL/videos" \\
-  --header "Authorization: Bearer $API_KEY" \\
-  --header 'Content-Type: application/json' \\
-  --data '{"model": "sora-2", "prompt": "A heron", "seconds": "8", "size": "1280x720"}'
-"""
-CURL_IMAGE_TO_VIDEO = """
-curl --fail-with-body -sS --request POST \\
-  --url "$BASE_URL/videos" \\
-  --header "Authorization: Bearer $API_KEY" \\
-  --header 'Content-Type: multipart/form-data' \\
-  --form model=sora-2 \\
-  --form 'prompt=Animate this scene: gentle waves lapping, cinematic camera push-in' \\
-  --form seconds=8 \\
-  --form size=720x1280 \\
-  --form input_reference=@"$IMAGE"
-"""
-CURL_POLL = 'curl --fail-with-body -sS "$BASE_URL/videos/$ID" -H "Authorization: Bearer $API_KEY"'
-CURL_DOWNLOAD = """
-curl --fail-with-body -sS -L "$BASE_URL/videos/$ID/content" -H "Authorization: Bearer $API_KEY" \\
-  -o "$OUTPUT"
-"""
 
 
 @pytest.fixture
@@ -198,31 +172,6 @@ async def test_litellm_works_with_an_api_base(offering: World, tmp_path: Path) -
     assert await offering.adds_up()
 
 
-@pytest.mark.parametrize("command", [CURL_TEXT_TO_VIDEO, CURL_IMAGE_TO_VIDEO])
-async def test_the_relays_own_curl_commands_buy_follow_and_download(
-    offering: World, tmp_path: Path, command: str
-) -> None:
-    assert shutil.which("curl"), "this test drives curl itself: apt-get install curl"
-    output = tmp_path / "video.mp4"
-    environment = {
-        "BASE_URL": offering.base_url,
-        "API_KEY": (await offering.key()).value,
-        "IMAGE": str(image_in(tmp_path)),
-        "OUTPUT": str(output),
-    }
-    made = json.loads(await run(["bash", "-c", command], environment=environment))
-    assert (made["object"], made["seconds"]) == ("video", "8")
-    environment["ID"] = made["id"]
-
-    async def completed() -> bool:
-        video = json.loads(await run(["bash", "-c", CURL_POLL], environment=environment))
-        return bool(video["status"] == "completed")
-
-    await eventually(completed)
-    await run(["bash", "-c", CURL_DOWNLOAD], environment=environment)
-    assert output.read_bytes() == await offering.control.content(made["id"])
-
-
 async def seeded_key(made: World) -> NewKey:
     """Return a key that has a finished video called video_123."""
     key = await made.key()
@@ -263,12 +212,3 @@ async def told_by(
 
 async def sha256_of(made: World, video_id: str) -> str:
     return hashlib.sha256(await made.control.content(video_id)).hexdigest()
-
-
-def image_in(folder: Path) -> Path:
-    """Return the path of a PNG of the default size."""
-    path = folder / "reference.png"
-    out = io.BytesIO()
-    Image.new("RGB", (720, 1280), (10, 120, 200)).save(out, "PNG")
-    path.write_bytes(out.getvalue())
-    return path

@@ -147,12 +147,22 @@ def _keep_nested(values: dict[str, object], name: str, value: str) -> None:
 
 
 class _Form(MultiPartParser):
-    """Starlette's parser, but it knows of a closing boundary.
+    """Starlette's parser, but it passes over nothing in silence.
 
-    Without one the last part is left out in silence: the image, or the seconds.
+    Without a closing boundary the last part would be left out: the image, or the seconds. Text
+    that is no UTF-8 would be read as Latin-1, and a garbled prompt bought.
     """
 
     ended = False
+
+    def on_part_end(self) -> None:
+        """Keep a part, if its text is what it says it is."""
+        if self._current_part.file is None:
+            try:
+                self._current_part.data.decode(self._charset or "utf-8")
+            except (UnicodeDecodeError, LookupError) as error:
+                raise MultiPartException("a text part is not valid UTF-8") from error
+        super().on_part_end()
 
     def on_end(self) -> None:
         """Note that the closing boundary came."""

@@ -48,20 +48,31 @@ async def watch(health: Health, *, database: Database, store: ContentStore) -> N
     """Look at database and store until cancelled."""
     while True:
         try:
-            await database.read(_ping)
-            health.database_failing_since = None
-        except DatabaseUnavailable as error:
-            if health.database_failing_since is None:
-                health.database_failing_since = health.clock.elapsed()
-                _log.error("database_unavailable", cause=repr(error.__cause__))
-        try:
-            await store.check()
-            health.store_works = True
-        except StoreUnavailable as error:
-            if health.store_works:
-                _log.error("store_unavailable", cause=repr(error.__cause__))
-            health.store_works = False
+            await _look_at_database(health, database)
+            await _look_at_store(health, store)
+        except Exception:  # noqa: BLE001 - one turn; the log has it
+            _log.exception("health_check_failed")
         await asyncio.sleep(CHECK_SECONDS)
+
+
+async def _look_at_database(health: Health, database: Database) -> None:
+    try:
+        await database.read(_ping)
+        health.database_failing_since = None
+    except DatabaseUnavailable as error:
+        if health.database_failing_since is None:
+            health.database_failing_since = health.clock.elapsed()
+            _log.error("database_unavailable", cause=repr(error.__cause__))
+
+
+async def _look_at_store(health: Health, store: ContentStore) -> None:
+    try:
+        await store.check()
+        health.store_works = True
+    except StoreUnavailable as error:
+        if health.store_works:
+            _log.error("store_unavailable", cause=repr(error.__cause__))
+        health.store_works = False
 
 
 def health_app(health: Health) -> Router:

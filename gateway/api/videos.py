@@ -55,7 +55,7 @@ async def retrieve(parts: Parts, request: Request) -> Response:
     if row is None:
         raise no_such_video(upstream_id)
     call(request).facts["video_id"] = row["id"]
-    headers = {"x-gateway-cost-usd": format_usd(row["amount_micros"])}
+    headers = {"x-gateway-cost-usd": format_usd(row["cost_micros"])}
     if row["status"] not in {COMPLETED, FAILED}:
         headers |= poll_after(parts)
     return Response(row["object"], media_type="application/json", headers=headers)

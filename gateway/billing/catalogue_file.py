@@ -232,7 +232,10 @@ def _rates(model: _Table, *, unit: str, seconds: tuple[str, ...]) -> dict[str, R
         )
         if not set(rate.seconds) <= set(seconds):
             read.problem("seconds must be among those of the model")
-        for size in read.texts("sizes"):
+        sizes = read.texts("sizes")
+        if not sizes:
+            read.problem("sizes must name at least one size")
+        for size in sizes:
             if not _SIZE.fullmatch(size):
                 read.problem(f"sizes: {size!r} is not WIDTHxHEIGHT")
             if size in rates:

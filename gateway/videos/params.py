@@ -168,9 +168,11 @@ def _reference(
         return {}
     if uploaded:
         raise InvalidRequest(f"'{IMAGE_FIELD}' was sent twice.", param=IMAGE_FIELD)
-    if not isinstance(value, dict):
+    allowed = () if model.image is None else model.image.references
+    if not isinstance(value, dict) or not allowed:
+        got = "an object" if isinstance(value, dict) else "a string"
         raise InvalidRequest(
-            f"Invalid type for '{IMAGE_FIELD}': expected a file, but got a string instead. Send"
+            f"Invalid type for '{IMAGE_FIELD}': expected a file, but got {got} instead. Send"
             " the image as a file of a multipart/form-data request; decode base64 first, for"
             " example with base64.b64decode.",
             param=IMAGE_FIELD,
@@ -179,13 +181,13 @@ def _reference(
     given = [key for key in _REFERENCE_KEYS if value.get(key) is not None]
     if len(given) != 1 or len(value) > 1 or not isinstance(value[given[0]], str):
         raise InvalidRequest(
-            f"'{IMAGE_FIELD}' must have exactly one of 'image_url' and 'file_id'.",
+            f"'{IMAGE_FIELD}' must have exactly one of {listed(allowed, 'and')}, a string.",
             param=IMAGE_FIELD,
         )
-    if model.image is None or given[0] not in model.image.references:
+    if given[0] not in allowed:
         raise InvalidRequest(
-            f"'{IMAGE_FIELD}.{given[0]}' is not accepted for '{model.id}'. Send the image as a file"
-            " of a multipart/form-data request.",
+            f"'{IMAGE_FIELD}.{given[0]}' is not accepted for '{model.id}', but"
+            f" {listed(allowed, 'and')} is.",
             param=IMAGE_FIELD,
         )
     return {IMAGE_FIELD: {given[0]: value[given[0]]}}

@@ -110,8 +110,10 @@ async def poll(polling: Polling, claim: Claim) -> None:
             await _found(polling, claim, reply, log=log)
         case Missing():
             await _said_nothing(polling, claim, "missing", missing=True, log=log)
-        case Unclear(reason=reason):
-            await _said_nothing(polling, claim, reason, missing=False, log=log)
+        case Unclear(reason=reason, retry_after_seconds=wait):
+            await _said_nothing(
+                polling, claim, reason, missing=False, wait_seconds=wait or 0, log=log
+            )
     polling.on_step("poll.recorded")
 
 
@@ -167,20 +169,26 @@ async def _said_nothing(
     reason: str,
     *,
     missing: bool,
+    wait_seconds: int = 0,
     log: structlog.typing.FilteringBoundLogger,
 ) -> None:
     now = polling.clock.now()
     lost = missing and claim.missing_polls + 1 >= MISSING_POLLS_LIMIT
-    if not claim.orphaned and (lost or now - claim.recorded_at > polling.patience_seconds):
+    orphaned = not claim.orphaned and (lost or now - claim.recorded_at > polling.patience_seconds)
+    if orphaned:
         due_at = now + ORPHAN_INTERVAL_SECONDS
         script = partial(write_orphan, claim, reason=reason, due_at=due_at, now=now)
-        log.error("video_orphaned", reason=reason)
     else:
         due_at = _next_poll(polling, claim, orphaned=claim.orphaned, now=now)
+        # An upstream that asks for time gets it, within reason.
+        due_at = max(due_at, now + min(wait_seconds, ORPHAN_INTERVAL_SECONDS))
         script = partial(write_nothing, claim, missing=missing, due_at=due_at, now=now)
-        log.warning("poll_said_nothing", reason=reason)
     if not await polling.database.run(script):
         log.warning("poll_lease_lost")
+    elif orphaned:
+        log.error("video_orphaned", reason=reason)
+    else:
+        log.warning("poll_said_nothing", reason=reason)
 
 
 def _report_end(

@@ -27,11 +27,12 @@ class SourceVideo:
 def find_video(*, upstream_id: str, project_id: str) -> Script[Row | None]:
     """Return what a retrieve needs of a video of a project, or None: also for another project's.
 
-    Columns: id, status, object, amount_micros, orphaned_at.
+    Columns: id, status, object, orphaned_at, cost_micros (held, or what it came to).
     """
     rows = yield Sql(
         "SELECT videos.id, videos.status, videos.object, videos.orphaned_at,"
-        " holds.amount_micros FROM videos JOIN holds ON holds.id = videos.hold_id"
+        " COALESCE(holds.settled_micros, holds.amount_micros) AS cost_micros FROM videos"
+        " JOIN holds ON holds.id = videos.hold_id"
         " WHERE videos.upstream_id = $1 AND videos.project_id = $2 AND videos.deleted_at IS NULL"
         " AND videos.kind = 'video' ORDER BY videos.created_at, videos.id LIMIT 1",
         (upstream_id, project_id),
