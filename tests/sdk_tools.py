@@ -44,7 +44,12 @@ class CommandFailed(Exception):
     """A process ended with another code than 0; the message holds what it said."""
 
 
-async def run(command: list[str], *, environment: Mapping[str, str] | None = None) -> str:
+async def run(
+    command: list[str],
+    *,
+    environment: Mapping[str, str] | None = None,
+    seconds: float = RUN_SECONDS,
+) -> str:
     """Return what a command prints, while this event loop goes on serving.
 
     Raises:

@@ -155,6 +155,7 @@ async def test_content_of_a_video_that_is_not_completed_is_a_404_in_openais_word
 async def test_a_download_waits_for_the_mirror(shared: World) -> None:
     key = await shared.key()
     video_id = await shared.buy(key, "[[content:delay 1]]")
+    await shared.ended(video_id)
     async with shared.client(key) as client:
         answer = await client.get(f"/videos/{video_id}/content")
     assert answer.status_code == 200
@@ -180,6 +181,7 @@ async def test_content_that_expired_before_it_was_mirrored_is_a_410_and_an_alarm
 ) -> None:
     key = await shared.key()
     video_id = await shared.buy(key, "[[retention 0]]")
+    await shared.ended(video_id)
     async with shared.client(key) as client:
         answer = await client.get(f"/videos/{video_id}/content")
         assert (answer.status_code, answer.json()["error"]["code"]) == (410, "content_expired")

@@ -385,3 +385,15 @@ async def test_many_creates_at_once_are_bought_once_each(shared: World) -> None:
     for video_id in ids:
         await shared.ended(video_id)
     assert await shared.adds_up()
+
+
+async def test_a_video_that_is_over_at_once_is_finished_on_no_verb_before_its_money_moved(
+    shared: World,
+) -> None:
+    key = await shared.key()
+    async with shared.client(key) as client:
+        created = (await client.post("/videos", json={"prompt": "at once"})).json()
+        assert created["status"] == "queued"
+        await shared.ended(created["id"])
+        assert (await client.get(f"/videos/{created['id']}")).json()["status"] == "completed"
+        assert (await client.delete(f"/videos/{created['id']}")).status_code == 200

@@ -145,11 +145,11 @@ async def test_a_redirect_to_a_private_address_is_refused(shared: World) -> None
     assert (await failed(shared, video_id))["failure"] == "private_address"
 
 
-async def test_a_completed_video_without_content_is_an_alarm_once_it_has_expired(
+async def test_content_that_was_never_there_is_an_alarm_once_it_has_expired(
     shared: World, logged: LogLines
 ) -> None:
     key = await shared.key()
-    video_id = await shared.buy(key, "[[moderate-completed]] [[retention 3000]]")
+    video_id = await shared.buy(key, "[[content:404*1000]] [[retention 3000]]")
     await failed(shared, video_id)
     assert logged.lines("content_lost") == []
     shared.timeline.offset_seconds += 3001

@@ -52,7 +52,9 @@ async def all_polled(
     made: World, bought: dict[str, str], *, after_seconds: int = INTERVAL_SECONDS + 1
 ) -> dict[str, dict[str, Any]]:
     """Let time pass, wait until the polls that are then due are recorded, and return the facts."""
-    before = {name: (await made.facts(bought[name]))["polled_at"] for name in bought}
+    first = {name: await made.facts(bought[name]) for name in bought}
+    # What is over is polled no more.
+    before = {name: one["polled_at"] if one["due_at"] else None for name, one in first.items()}
     made.timeline.offset_seconds += after_seconds
 
     async def recorded() -> dict[str, dict[str, Any]] | None:

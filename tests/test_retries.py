@@ -22,13 +22,13 @@ from gateway.clock import system_clock
 from gateway.simulator.control import Control
 from gateway.simulator.server import Simulator
 from gateway.simulator.world import Settings as SimulatorSettings
-from gateway.upstream.requests import OPERATIONS
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
     pytest.mark.filterwarnings("ignore:The Sora API is scheduled:DeprecationWarning"),
 ]
 
+OFFERS = ("create", "retrieve", "content", "remix", "edit", "extend", "characters")
 DAY_SECONDS = 86_400
 REPLAYED = "idempotent-replayed"
 DEDUPLICATED = "x-gateway-deduplicated"
@@ -38,7 +38,7 @@ CAT = {"prompt": "a cat"}
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
     folder = tmp_path_factory.mktemp("retries")
-    async with world(folder, upstream_offers=OPERATIONS) as made:
+    async with world(folder, upstream_offers=OFFERS) as made:
         yield made
 
 

@@ -17,7 +17,7 @@ from starlette.responses import JSONResponse, Response
 
 from gateway.api.body import ReadBody
 from gateway.api.edge import call
-from gateway.api.intent import intent_of
+from gateway.api.intent import idempotency_key_of, intent_of
 from gateway.api.parts import Parts
 from gateway.billing.budgets import Account, Standing, accounting_day, look
 from gateway.billing.explain import refusal_message, remaining
@@ -109,10 +109,13 @@ def upstream_offering(parts: Parts, name: str, operation: str) -> Upstream:
 async def buy(parts: Parts, request: Request, key: Key, wanted: Wanted, *, offer: str) -> Response:
     """Answer a billable request: with its price alone, with a new purchase, or an earlier one."""
     upstream = upstream_offering(parts, wanted.order.upstream, offer)
+    idempotency_key = idempotency_key_of(request)  # a dry run uses none, but refuses a wrong one
     if is_dry_run(request):
         return await _dry_run(parts, key, wanted.order)
     check_health(parts)
-    intent = await intent_of(request, wanted.order, files=wanted.body.files)
+    intent = await intent_of(
+        request, wanted.order, files=wanted.body.files, idempotency_key=idempotency_key
+    )
     while True:
         outcome = await _attempt(parts, request, key, wanted, upstream=upstream, intent=intent)
         if isinstance(outcome, Submitted):

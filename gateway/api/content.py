@@ -6,7 +6,6 @@ SDKs do by themselves) if that was too short.
 """
 
 import asyncio
-import json
 from typing import Final
 
 from starlette.requests import Request
@@ -81,10 +80,9 @@ async def _mirrored(parts: Parts, *, upstream_id: str, project_id: str, variant:
         )
         if row is None:
             raise no_such_video(upstream_id)
-        seen = row["status"] == COMPLETED
-        if not seen and not _told_completed(row):
+        if row["status"] != COMPLETED:
             raise NotFound("Video is not ready yet, use GET /v1/videos/{video_id} to check status.")
-        if seen and row["asset_id"] is None:
+        if row["asset_id"] is None:
             raise NotFound(f"This video has no {variant}.", param="variant")
         if row["gone_at"] is not None:
             raise ContentExpired("The content of this video expired before it could be mirrored.")
@@ -96,8 +94,3 @@ async def _mirrored(parts: Parts, *, upstream_id: str, project_id: str, variant:
                 headers={"retry-after-ms": _COME_BACK_MILLISECONDS},
             )
         await asyncio.sleep(_LOOK_AGAIN_SECONDS)
-
-
-def _told_completed(row: Row) -> bool:
-    """Tell whether the client was told so, in the very answer to its submit, before any poll."""
-    return bool(json.loads(row["object"])["status"] == COMPLETED)

@@ -19,11 +19,11 @@ _HASH_CHUNK_BYTES: Final = 1 << 20
 _WINDOW_LIMIT_SECONDS: Final = 3600
 
 
-async def intent_of(request: Request, order: Order, *, files: Mapping[str, UploadFile]) -> Intent:
-    """Return what a billable request says of itself: its idempotency key, or that it is a retry.
+def idempotency_key_of(request: Request) -> str | None:
+    """Return the idempotency key of a request.
 
     Raises:
-        InvalidRequest: the idempotency key is empty or too long.
+        InvalidRequest: it is empty or too long.
     """
     key = request.headers.get("idempotency-key")
     if key is not None and not 0 < len(key) <= MAX_IDEMPOTENCY_CHARACTERS:
@@ -31,11 +31,22 @@ async def intent_of(request: Request, order: Order, *, files: Mapping[str, Uploa
             f"'Idempotency-Key' must have 1 to {MAX_IDEMPOTENCY_CHARACTERS} characters.",
             param="Idempotency-Key",
         )
+    return key
+
+
+async def intent_of(
+    request: Request,
+    order: Order,
+    *,
+    files: Mapping[str, UploadFile],
+    idempotency_key: str | None,
+) -> Intent:
+    """Return what a billable request says of itself: its idempotency key, or that it is a retry."""
     read_seconds = _number(request.headers, "x-stainless-read-timeout")
     window = RETRY_WINDOW_SECONDS if read_seconds is None else read_seconds + RETRY_MARGIN_SECONDS
     return Intent(
         fields_sha256=await _digest(order, files),
-        idempotency_key=key,
+        idempotency_key=idempotency_key,
         retry_count=_number(request.headers, "x-stainless-retry-count") or 0,
         window_seconds=min(window, _WINDOW_LIMIT_SECONDS),
     )

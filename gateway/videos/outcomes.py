@@ -16,8 +16,13 @@ from gateway.db.script import Script
 from gateway.errors import DatabaseUnavailable, GatewayError, OutcomeUnknown, UpstreamUnreachable
 from gateway.upstream.envelopes import RequestIds
 from gateway.upstream.replies import Accepted, NotSent, Refused, Unknown
-from gateway.videos.lifecycle import COMPLETED, FAILED, normalise
-from gateway.videos.records import Recorded, record_accepted, record_orphan, record_refused
+from gateway.videos.records import (
+    Recorded,
+    record_accepted,
+    record_orphan,
+    record_refused,
+    says_over,
+)
 
 Outcome: TypeAlias = Accepted | Refused | NotSent | Unknown
 UNKNOWN_MESSAGE: Final = (
@@ -65,7 +70,7 @@ def _script(
                 yield from record_accepted(
                     video_id,
                     outcome,
-                    first_poll_at=now if _is_over(outcome) else now + first_poll,
+                    first_poll_at=now if says_over(outcome) else now + first_poll,
                     now=now,
                 )
             )
@@ -83,11 +88,6 @@ def _script(
                     now=now,
                 )
             )
-
-
-def _is_over(accepted: Accepted) -> bool:
-    word = accepted.object.get("status")
-    return isinstance(word, str) and normalise(word) in {COMPLETED, FAILED}
 
 
 def _report(

@@ -43,11 +43,11 @@ def find_video(*, upstream_id: str, project_id: str) -> Script[Row | None]:
 def find_content(*, upstream_id: str, project_id: str, variant: str) -> Script[Row | None]:
     """Return what serving one variant needs, or None where the project has no such video.
 
-    Columns: status, object, asset_id, content_type, size_bytes, sha256, mirrored_at, gone_at,
-    expires_at; all but the first two are None where there is no asset.
+    Columns: status, asset_id, content_type, size_bytes, sha256, mirrored_at, gone_at,
+    expires_at; all but the first are None where there is no asset.
     """
     rows = yield Sql(
-        "SELECT videos.status, videos.object, assets.id AS asset_id, assets.content_type,"
+        "SELECT videos.status, assets.id AS asset_id, assets.content_type,"
         " assets.size_bytes, assets.sha256, assets.mirrored_at, assets.gone_at,"
         " assets.expires_at FROM videos"
         " LEFT JOIN assets ON assets.video_id = videos.id AND assets.variant = $3"

@@ -33,7 +33,7 @@ from gateway.videos.attempts import (
     write_answer,
     write_attempt,
 )
-from gateway.videos.lifecycle import QUEUED
+from gateway.videos.lifecycle import COMPLETED, FAILED, QUEUED, normalise
 from gateway.videos.objects import Facts, visible
 
 WRONG_KEY: Final = (
@@ -170,15 +170,28 @@ def record_accepted(
 def first_answer(
     accepted: Accepted, *, kind: str, fields: Mapping[str, str], created_at: int
 ) -> str:
-    """Return what a client gets for an accepted submit, JSON; a character is passed as it came."""
+    """Return what a client gets for an accepted submit, JSON; a character is passed as it came.
+
+    An upstream may answer that the video is over already. That is shown once a poll has found it
+    so, which is due at once: until the money has moved, no verb takes the video for finished.
+    """
     facts = Facts(
         upstream_id=accepted.upstream_id,
         created_at=created_at,
         completed_at=None,
         fields=fields,
     )
-    video = accepted.object if kind == "character" else visible(accepted.object, facts)
+    video = accepted.object
+    if kind != "character":
+        begun = {**video, "status": QUEUED} if says_over(accepted) else video
+        video = visible(begun, facts)
     return json.dumps(video, ensure_ascii=False)
+
+
+def says_over(accepted: Accepted) -> bool:
+    """Tell whether the upstream's answer to a submit says that the video is over already."""
+    word = accepted.object.get("status")
+    return isinstance(word, str) and normalise(word) in {COMPLETED, FAILED}
 
 
 def record_refused(video_id: str, *, reason: str, now: int) -> Script[bool]:
