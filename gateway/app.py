@@ -165,10 +165,12 @@ def load_catalogue(settings: Settings) -> Catalogue:
     except CatalogueError as error:
         raise SettingsError([f"catalogue: {one}" for one in error.problems]) from error
     names = {one.name for one in settings.all_upstreams()}
+    wanted = {f"models.{model.id}": model.upstream for model in catalogue.models.values()}
+    wanted["characters"] = catalogue.characters.upstream
     missing = [
-        f"catalogue: models.{model.id}: there is no upstream named {model.upstream!r}"
-        for model in catalogue.models.values()
-        if model.upstream not in names
+        f"catalogue: {where}: there is no upstream named {name!r}"
+        for where, name in wanted.items()
+        if name not in names
     ]
     if missing:
         raise SettingsError(missing)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 _BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _TIME_CHARACTERS = 7
 _RANDOM_CHARACTERS = 17
+_RANDOM_BITS = 101
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +48,12 @@ def _elapsed() -> float:
 
 
 def _new_id(prefix: str) -> str:
-    milliseconds = time.time_ns() // 1_000_000
-    age = "".join(
-        _BASE62[milliseconds // 62**place % 62] for place in range(_TIME_CHARACTERS - 1, -1, -1)
-    )
-    rest = "".join(secrets.choice(_BASE62) for _ in range(_RANDOM_CHARACTERS))
-    return f"{prefix}_{age}{rest}"
+    age = _base62(time.time_ns() // 1_000_000, _TIME_CHARACTERS)
+    return f"{prefix}_{age}{_base62(secrets.randbits(_RANDOM_BITS), _RANDOM_CHARACTERS)}"
+
+
+def _base62(number: int, characters: int) -> str:
+    return "".join(_BASE62[number // 62**place % 62] for place in range(characters - 1, -1, -1))
 
 
 # macOS has no CLOCK_BOOTTIME; its monotonic clock is the nearest it offers.

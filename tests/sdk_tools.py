@@ -49,15 +49,18 @@ async def run(
     *,
     environment: Mapping[str, str] | None = None,
     seconds: float = RUN_SECONDS,
+    folder: Path | None = None,
 ) -> str:
-    """Return what a command prints, while this event loop goes on serving.
+    """Return what a command prints, run in a folder, while this event loop goes on serving.
 
     Raises:
         CommandFailed: it ended with another code than 0.
     """
     # The servers are on loopback: no proxy stands between them and their clients.
     direct = {"NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1", **(environment or {})}
-    return await asyncio.to_thread(_run, command, environment=direct, seconds=RUN_SECONDS)
+    return await asyncio.to_thread(
+        _run, command, environment=direct, seconds=seconds, folder=folder
+    )
 
 
 async def python_with(*requirements: str) -> str:
@@ -149,11 +152,18 @@ def _install(command: list[str]) -> None:
     _run(command, environment={}, seconds=INSTALL_SECONDS)
 
 
-def _run(command: list[str], *, environment: Mapping[str, str], seconds: float) -> str:
+def _run(
+    command: list[str],
+    *,
+    environment: Mapping[str, str],
+    seconds: float,
+    folder: Path | None = None,
+) -> str:
     inherited = {name: value for name, value in os.environ.items() if name not in _OF_THE_TESTS}
     ended = subprocess.run(
         command,
         env={**inherited, **environment},
+        cwd=folder,
         capture_output=True,
         text=True,
         timeout=seconds,

@@ -293,11 +293,11 @@ async def test_a_retrieve_asks_nobody(shared: World) -> None:
     key = await shared.key()
     video_id = await shared.buy(key)
     await shared.ended(video_id)
-    before = (await shared.control.totals())["requests"]["retrieve"]
+    before = (await shared.control.state())["videos"][video_id]["retrieves"]
     async with shared.client(key) as client:
         for _ in range(20):
             assert (await client.get(f"/videos/{video_id}")).status_code == 200
-    assert (await shared.control.totals())["requests"]["retrieve"] == before
+    assert (await shared.control.state())["videos"][video_id]["retrieves"] == before
 
 
 async def test_a_head_answers_as_the_get_without_a_body(shared: World) -> None:

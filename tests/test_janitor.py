@@ -16,7 +16,7 @@ from gateway.billing.ledger import Hold
 from gateway.db.database import Database
 from gateway.db.sqlite import open_sqlite
 from gateway.store.folder import FolderStore
-from gateway.videos.attempts import Intent
+from gateway.videos.attempts import IDEMPOTENCY_SECONDS, Intent
 from gateway.videos.janitor import ABANDONED_SECONDS, Cleaning, clean_forever
 from gateway.videos.orphans import list_orphans
 from gateway.videos.records import Submit, open_submit, record_refused
@@ -197,3 +197,18 @@ async def test_a_turn_without_the_database_is_made_again(studio: World, logged: 
                 return bool(await orphan_reasons(studio))
 
             await eventually(orphaned)
+
+
+async def test_attempts_too_old_to_answer_for_a_retry_are_forgotten(studio: World) -> None:
+    key = await studio.key()
+    old = await studio.facts(await studio.buy(key))
+    async with cleaning(studio, studio.database):
+        studio.timeline.offset_seconds += IDEMPOTENCY_SECONDS + 60
+        young = await studio.facts(await studio.buy(key, "another"))
+
+        async def forgotten() -> bool:
+            rows = await studio.rows("SELECT video_id FROM attempts")
+            return [row["video_id"] for row in rows] == [young["id"]]
+
+        assert old["id"] != young["id"]
+        await eventually(forgotten)

@@ -599,6 +599,16 @@ async def test_a_dry_run_is_checked_like_any_other_request(shared: World) -> Non
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "seconds")
 
 
+@pytest.mark.parametrize("name", ["", "x" * 256])
+async def test_a_dry_run_refuses_the_idempotency_key_that_a_purchase_would_refuse(
+    shared: World, name: str
+) -> None:
+    key = await shared.key()
+    for headers in ({"x_gateway_dry_run": "true"}, {}):
+        answer = await create(shared, key, idempotency_key=name, **headers)
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, "Idempotency-Key")
+
+
 async def test_a_dry_run_that_a_budget_would_refuse_says_what_a_purchase_would(
     shared: World,
 ) -> None:

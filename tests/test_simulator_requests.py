@@ -90,6 +90,7 @@ async def test_what_is_not_served_is_a_404(http: httpx.AsyncClient, method: str,
         ),
         ("/videos/SOURCE/remix", {"prompt": "a", "seconds": "4"}, "seconds"),
         ("/videos", {"prompt": 5}, "prompt"),
+        ("/videos", {"prompt": "a", "size": ["720x1280"]}, "size"),
         ("/videos", {"prompt": "a", "characters": [{}, {}, {}]}, "characters"),
     ],
 )

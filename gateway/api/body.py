@@ -105,35 +105,37 @@ async def _multipart(
         form = await parser.parse()
     except MultiPartException as error:
         raise _malformed(f"The multipart body is malformed: {error.message}") from error
-    except (KeyError, UnicodeDecodeError, LookupError) as error:
+    except (LookupError, ValueError) as error:
         raise _malformed("The multipart body is malformed.") from error
     body = ReadBody(values={})
     try:
         if not parser.ended:
             raise _malformed("The multipart body breaks off before its closing boundary.")
         for name, value in form.multi_items():
-            if name in body.files or (isinstance(value, UploadFile) and name in body.values):
-                raise _twice(name)
             if isinstance(value, UploadFile):
+                if name in body.files or name in body.values:
+                    raise _twice(name)
                 body.files[name] = value
             else:
-                _keep_nested(body.values, name, value)
+                _keep_nested(body, name, value)
         _check_text([*body.values.items(), *body.files])
     except InvalidRequest:
-        await form.close()
+        parser.close()
         raise
     return body
 
 
-def _keep_nested(values: dict[str, object], name: str, value: str) -> None:
+def _keep_nested(body: ReadBody, name: str, value: str) -> None:
     """Keep a text part; `video[id]` and `characters[][id]` are how SDKs write nested ones."""
+    values = body.values
     nested = _NESTED.fullmatch(name)
+    outer = name if nested is None else nested[1]
+    if outer in body.files or (nested is None and name in values):
+        raise _twice(outer)
     if nested is None:
-        if name in values:
-            raise _twice(name)
         values[name] = value
         return
-    outer, listed, inner = nested.groups()
+    _, listed, inner = nested.groups()
     kept = values.setdefault(outer, [] if listed else {})
     if listed and isinstance(kept, list):
         # A key that the last object has begins the next one.
@@ -167,6 +169,11 @@ class _Form(MultiPartParser):
     def on_end(self) -> None:
         """Note that the closing boundary came."""
         self.ended = True
+
+    def close(self) -> None:
+        """Let go of every file, also of one that broke off and belongs to no part."""
+        for file in self._files_to_close_on_error:
+            file.close()
 
 
 def _json(text: bytes) -> dict[str, object]:

@@ -7,7 +7,7 @@ from starlette.responses import JSONResponse, Response
 
 from gateway.api.parts import Parts
 from gateway.api.videos import authenticate
-from gateway.billing.catalogue import Model
+from gateway.billing.catalogue import ImageRules, Model
 from gateway.billing.money import format_usd
 
 
@@ -32,6 +32,7 @@ def _described(model: Model) -> dict[str, Any]:
     return {
         "id": model.id,
         "object": "video.model",
+        "aliases": list(model.aliases),
         "snapshots": list(model.snapshots),
         "deprecated_snapshots": list(model.deprecated_snapshots),
         "seconds": list(model.seconds),
@@ -39,11 +40,26 @@ def _described(model: Model) -> dict[str, Any]:
         "default_size": model.default_size,
         "prompt_max_characters": model.prompt_max_characters,
         "typical_generation_seconds": list(model.typical_generation_seconds),
+        "moderated_is_billed": model.moderated_is_billed,
+        "sunset": None if model.sunset is None else model.sunset.isoformat(),
         "sizes": [
-            {"size": size, "tier": rate.tier, "usd": format_usd(rate.micros), "per": rate.unit}
+            {
+                "size": size,
+                "tier": rate.tier,
+                "usd": format_usd(rate.micros),
+                "per": rate.unit,
+                "seconds": list(rate.seconds),
+            }
             for size, rate in model.rates.items()
         ],
-        "input_reference": None
-        if model.image is None
-        else {"types": list(model.image.types), "must_equal_size": model.image.must_equal_size},
+        "input_reference": None if model.image is None else _image(model.image),
+    }
+
+
+def _image(rules: ImageRules) -> dict[str, Any]:
+    return {
+        "types": list(rules.types),
+        "must_equal_size": rules.must_equal_size,
+        "references": list(rules.references),
+        "usd": format_usd(rules.micros),
     }

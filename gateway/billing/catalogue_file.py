@@ -180,10 +180,14 @@ def _span(read: _Table) -> tuple[int, int]:
 
 def _seconds(read: _Table) -> tuple[str, ...]:
     """Return the durations: a list of texts, or every whole second of {least, most}."""
-    match read.rest.get("seconds"):
-        case {"least": int(least), "most": int(most), **rest} if not rest and 0 < least <= most:
-            del read.rest["seconds"]
-            return tuple(str(number) for number in range(least, min(most, _MAX_SECONDS) + 1))
+    if isinstance(read.rest.get("seconds"), dict):
+        match read.rest.pop("seconds"):
+            case {"least": int(least), "most": int(most), **rest} if not rest and (
+                0 < least <= most <= _MAX_SECONDS
+            ):
+                return tuple(str(number) for number in range(least, most + 1))
+        read.problem(f"seconds: least and most must be whole numbers from 1 to {_MAX_SECONDS}")
+        return ()
     values = read.texts("seconds")
     for value in values:
         if not _SECONDS.fullmatch(value):
@@ -230,7 +234,7 @@ def _rates(model: _Table, *, unit: str, seconds: tuple[str, ...]) -> dict[str, R
             micros=read.usd("usd"),
             seconds=read.texts("seconds", list(seconds)),
         )
-        if not set(rate.seconds) <= set(seconds):
+        if not rate.seconds or not set(rate.seconds) <= set(seconds):
             read.problem("seconds must be among those of the model")
         sizes = read.texts("sizes")
         if not sizes:

@@ -116,19 +116,20 @@ def check_size(size: Any, *, model: Model) -> str:
     Raises:
         RefusedError: it is not among the model's sizes.
     """
+    text = size if isinstance(size, str) else ""
     match model.family:
         case "sora":
             supported = tuple(model.rates)
-            fits = size in supported
+            fits = text in supported
         case "veo":
             supported = VEO_SIZES
-            fits = size in supported
+            fits = text in supported
         case _:
             supported = tuple(f"{tier}p" for tier in model.rates)
-            fits = isinstance(size, str) and _shorter_side(size) in model.rates
+            fits = _shorter_side(text) in model.rates
     if fits:
-        return str(size)
-    if model.family == "sora" and size not in MODELS["sora-2-pro"].rates:
+        return text
+    if model.family == "sora" and text not in MODELS["sora-2-pro"].rates:
         supported = _OPENAI_SIZES
     raise RefusedError(_unsupported(size, supported, param="size"))
 

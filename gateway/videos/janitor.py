@@ -1,8 +1,8 @@
 """What has to be put right from time to time?
 
-Submits whose lease has lapsed without an outcome become orphans; abandoned temporary files go. It
-is a periodic turn, never a part of starting up: at start another process may be in the middle of
-the very submit that looks abandoned.
+Submits whose lease has lapsed without an outcome become orphans; attempts too old to answer for a
+retry are forgotten; abandoned temporary files go. It is a periodic turn, never a part of starting
+up: at start another process may be in the middle of the very submit that looks abandoned.
 """
 
 import asyncio
@@ -16,6 +16,7 @@ from gateway.clock import Clock
 from gateway.db.database import Database
 from gateway.errors import DatabaseUnavailable, StoreUnavailable
 from gateway.store import ContentStore
+from gateway.videos.attempts import forget_old
 from gateway.videos.records import orphan_lapsed
 
 TURN_SECONDS: Final = 5.0
@@ -43,6 +44,7 @@ async def clean_forever(cleaning: Cleaning) -> None:
         try:
             await _orphan_lapsed(cleaning)
             if cleaning.clock.elapsed() - swept > SWEEP_SECONDS:
+                await _forget_attempts(cleaning)
                 await _sweep(cleaning)
                 swept = cleaning.clock.elapsed()
         except (DatabaseUnavailable, StoreUnavailable) as error:
@@ -55,6 +57,12 @@ async def _orphan_lapsed(cleaning: Cleaning) -> None:
     now = cleaning.clock.now()
     for video_id in await cleaning.database.run(partial(orphan_lapsed, now=now)):
         _log.error("video_orphaned", video_id=video_id, reason="lease_lapsed")
+
+
+async def _forget_attempts(cleaning: Cleaning) -> None:
+    forgotten = await cleaning.database.run(partial(forget_old, now=cleaning.clock.now()))
+    if forgotten:
+        _log.info("attempts_forgotten", attempts=forgotten)
 
 
 async def _sweep(cleaning: Cleaning) -> None:

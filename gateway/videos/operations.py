@@ -28,6 +28,8 @@ from gateway.videos.order import CHARACTER, EDIT, EXTENSION, REMIX, Attachment, 
 
 VIDEO_FIELD: Final = "video"
 _NAME_CHARACTERS: Final = 80
+# Only an upload names its model; a video that there is has one.
+_MODEL_OF_UPLOAD: Final = {True: ("model",), False: ()}
 _MP4: Final = Attachment(field=VIDEO_FIELD, content_type="video/mp4", extension="mp4")
 
 
@@ -67,7 +69,7 @@ def check_remix(values: Mapping[str, object], *, source: Source) -> Order:
 
 def check_edit(values: Mapping[str, object], *, source: Source) -> Order:
     """Return the order of POST /videos/edits."""
-    check_names(values, ("prompt", VIDEO_FIELD, "model"))
+    check_names(values, ("prompt", VIDEO_FIELD, *_MODEL_OF_UPLOAD[source.upstream_id is None]))
     prompt = prompt_of(values, source.model.prompt_max_characters)
     _check_finished(source, param=VIDEO_FIELD)
     return _order(
@@ -82,7 +84,8 @@ def check_edit(values: Mapping[str, object], *, source: Source) -> Order:
 
 def check_extension(values: Mapping[str, object], *, source: Source) -> Order:
     """Return the order of POST /videos/extensions; only the new segment is billed."""
-    check_names(values, ("prompt", "seconds", VIDEO_FIELD, "model"))
+    known = ("prompt", "seconds", VIDEO_FIELD, *_MODEL_OF_UPLOAD[source.upstream_id is None])
+    check_names(values, known)
     prompt = prompt_of(values, source.model.prompt_max_characters)
     supported = source.model.rates[source.size].seconds
     seconds = text_of(values, "seconds", f"one of {listed(supported, 'or')}")
