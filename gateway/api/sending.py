@@ -156,6 +156,7 @@ def _unsatisfiable(headers: Mapping[str, str], *, size: int) -> _Answer:
         "content-type": "application/json",
         "content-length": str(len(body)),
         "content-range": content_range(None, size=size),
+        "x-should-retry": "false",
     }
     return _Answer(416, {**headers, **about}, instead=body)
 
