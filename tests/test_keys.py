@@ -65,7 +65,11 @@ def test_one_mistyped_character_is_noticed_before_any_look_up(place: int, charac
     assert well_formed(mistyped, VIRTUAL) == (mistyped == VALUE)
 
 
-@pytest.mark.parametrize("value", ["", "vgk_", VALUE[:-1], f"{VALUE}0", f"{VALUE}\n", "sk-x", "é"])
+@pytest.mark.parametrize(
+    "value",
+    ["", "vgk_", VALUE[:-1], f"{VALUE}0", f"{VALUE}\n", "sk-x", "é"],
+    ids=["empty", "prefix", "short", "long", "line end", "another", "not ASCII"],
+)
 def test_a_text_of_another_form_is_no_key(value: str) -> None:
     assert not well_formed(value, VIRTUAL)
 
