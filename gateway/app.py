@@ -166,7 +166,8 @@ def load_catalogue(settings: Settings) -> Catalogue:
         raise SettingsError([f"catalogue: {one}" for one in error.problems]) from error
     names = {one.name for one in settings.all_upstreams()}
     wanted = {f"models.{model.id}": model.upstream for model in catalogue.models.values()}
-    wanted["characters"] = catalogue.characters.upstream
+    if catalogue.characters is not None:
+        wanted["characters"] = catalogue.characters.upstream
     missing = [
         f"catalogue: {where}: there is no upstream named {name!r}"
         for where, name in wanted.items()

@@ -5,14 +5,14 @@ that one's first answer. Every billable operation goes this way.
 """
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, time
 from email.utils import format_datetime
 from functools import partial
 from typing import Any, Final
 
 import structlog
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from gateway.api.body import ReadBody
@@ -120,9 +120,12 @@ async def buy(parts: Parts, request: Request, key: Key, wanted: Wanted, *, offer
         outcome = await _attempt(parts, request, key, wanted, upstream=upstream, intent=intent)
         if isinstance(outcome, Submitted):
             return _created(parts, request, outcome, order=wanted.order)
-        earlier = await _wait_for(parts, outcome)
+        earlier = await _wait_for(parts, request, outcome)
         if not earlier.refused:
             return _replayed(parts, request, earlier, intent)
+        # It bought nothing, so this request is the first of its intent now.
+        check_health(parts)
+        intent = replace(intent, is_first=True)
 
 
 async def _attempt(
@@ -164,12 +167,15 @@ async def _note_leaving(parts: Parts, request: Request, video_id: str) -> None:
     parts.work.start(parts.database.run(partial(write_left, video_id, now=parts.clock.now())))
 
 
-async def _wait_for(parts: Parts, earlier: Earlier) -> Earlier:
+async def _wait_for(parts: Parts, request: Request, earlier: Earlier) -> Earlier:
+    """Return how the earlier attempt ended; a client that leaves meanwhile buys nothing."""
     while not earlier.over:
         await asyncio.sleep(_LOOK_AGAIN_SECONDS)
         earlier = await parts.database.read(
             partial(look_again, earlier.video_id, now=parts.clock.now())
         )
+        if await request.is_disconnected():
+            raise ClientDisconnect
     return earlier
 
 

@@ -43,11 +43,13 @@ async def intent_of(
 ) -> Intent:
     """Return what a billable request says of itself: its idempotency key, or that it is a retry."""
     read_seconds = _number(request.headers, "x-stainless-read-timeout")
-    window = RETRY_WINDOW_SECONDS if read_seconds is None else read_seconds + RETRY_MARGIN_SECONDS
+    retry_count = _number(request.headers, "x-stainless-retry-count") or 0
+    # Each try before this one may have waited its whole read timeout.
+    window = max(1, retry_count) * (read_seconds or RETRY_WINDOW_SECONDS) + RETRY_MARGIN_SECONDS
     return Intent(
         fields_sha256=await _digest(order, files),
         idempotency_key=idempotency_key,
-        retry_count=_number(request.headers, "x-stainless-retry-count") or 0,
+        retry_count=retry_count,
         window_seconds=min(window, _WINDOW_LIMIT_SECONDS),
     )
 

@@ -58,10 +58,13 @@ async def extend(parts: Parts, request: Request) -> Response:
 async def create_character(parts: Parts, request: Request) -> Response:
     """POST /v1/videos/characters."""
     key = await authenticate(parts, request)
-    upstream_offering(parts, parts.catalogue.characters.upstream, "characters")
+    rules = parts.catalogue.characters
+    if rules is None:
+        raise OperationNotOffered("No character can be made here: the catalogue has no price.")
+    upstream_offering(parts, rules.upstream, "characters")
     body = await body_of(parts, request, files=(VIDEO_FIELD,))
     try:
-        order = check_character(body.values, video=await _uploaded(body), catalogue=parts.catalogue)
+        order = check_character(body.values, video=await _uploaded(body), rules=rules)
         return await buy(parts, request, key, Wanted(order, body), offer="characters")
     finally:
         await body.close()

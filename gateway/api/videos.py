@@ -119,5 +119,5 @@ async def _check_characters(parts: Parts, key: Key, order: Order) -> None:
         found = await parts.database.read(
             partial(find_character, upstream_id=one["id"], project_id=key.project_id)
         )
-        if found is None:
+        if found is None or found["upstream"] != order.upstream:
             raise NotFound(f"Character with id '{one['id']}' not found.", param="characters")

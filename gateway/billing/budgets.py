@@ -145,8 +145,23 @@ def take(account: Account, *, amount_micros: int) -> Script[tuple[Standing, ...]
 
 
 def look(account: Account) -> Script[tuple[Standing, ...]]:
-    """Return the balances of an account that have a limit, as they stand."""
-    return _standings((yield Sql(_LOOK, tuple(name.id for name in account.balances()))))
+    """Return the balances of an account that have a limit, as they stand or would be opened."""
+    names = account.balances()
+    rows = yield Sql(_LOOK, tuple(name.id for name in names))
+    there = {row["id"] for row in rows}
+    standings = list(_standings(rows))
+    for name in names:
+        if name.id in there:
+            continue
+        budgets = yield Sql(
+            "SELECT limit_micros FROM budgets WHERE level = $1 AND level_id = $2 AND period = $3",
+            (name.level, name.level_id, name.period),
+        )
+        standings += [
+            Standing(name.level, name.period, name.start, int(row["limit_micros"]), 0, 0)
+            for row in budgets
+        ]
+    return tuple(standings)
 
 
 def move(account: Account, *, held_micros: int, spent_micros: int) -> Script[None]:

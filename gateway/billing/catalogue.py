@@ -108,12 +108,13 @@ class Catalogue:
         sha256: of the text it was read from; stored with every hold.
         models: by model id, in the file's order.
         names: every name a client may use, aliases and snapshots included.
+        characters: None where no character is sold.
     """
 
     sha256: str
     models: Mapping[str, Model]
     names: Mapping[str, Model]
-    characters: Characters
+    characters: Characters | None
 
     @property
     def default(self) -> Model:

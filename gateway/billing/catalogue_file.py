@@ -54,7 +54,8 @@ def read_catalogue(text: str) -> Catalogue:
             if name in names:
                 problems.append(f"models.{model.id}: the name {name!r} is taken twice")
             names[name] = model
-    characters = _characters(document.get("characters", {"usd": "0"}), problems)
+    table = document.get("characters")
+    characters = None if table is None else _characters(table, problems)
     if problems:
         raise CatalogueError(problems)
     return Catalogue(

@@ -9,9 +9,12 @@ No hold ends by a timer: the upstream may still bill it.
 """
 
 from dataclasses import dataclass
+from typing import Final
 
 from gateway.billing.budgets import Account, Standing, look, move, take
 from gateway.db.script import Row, Script, Sql
+
+HELD: Final = "held"
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,7 +73,8 @@ def request_ids(headers: Mapping[str, str]) -> RequestIds:
 def read_json(body: bytes) -> Any:
     """Return the JSON value of a reply; it can be written as UTF-8 JSON again.
 
-    NaN and infinities, which JSON does not have, become None; lone surrogates become `?`.
+    NaN and infinities, which JSON does not have, become None; lone surrogates become `?`, and bytes
+    that are no UTF-8 become U+FFFD: an id among them must not be lost.
 
     Raises:
         ValueError: it is not JSON, nested too deeply, or longer than MAX_REPLY_BYTES.
@@ -81,7 +82,8 @@ def read_json(body: bytes) -> Any:
     if len(body) > MAX_REPLY_BYTES:
         raise ValueError("the reply is too long")
     try:
-        value = json.loads(body, parse_constant=lambda _: None, parse_float=_finite)
+        text = body.decode("utf-8-sig", "replace")
+        value = json.loads(text, parse_constant=lambda _: None, parse_float=_finite)
         if b"\\u" in body:
             text = json.dumps(value, ensure_ascii=False)
             value = json.loads(text.encode("utf-8", "replace"))

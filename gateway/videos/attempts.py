@@ -22,6 +22,8 @@ from gateway.errors import IdempotencyKeyReused
 IDEMPOTENCY_SECONDS: Final = 24 * 3600
 RETRY_MARGIN_SECONDS: Final = 180
 RETRY_WINDOW_SECONDS: Final = 15 * 60
+# Higher than any retry counts: an attempt with it answers for none.
+_NO_RETRY_COUNT: Final = 2**31 - 1
 
 _FACTS: Final = (
     "SELECT attempts.video_id, attempts.fields_sha256, attempts.answer, attempts.left_at,"
@@ -37,12 +39,14 @@ class Intent:
     Attributes:
         fields_sha256: over the parsed parameters and the file.
         retry_count: what an SDK says of itself; 0 for a first attempt.
+        is_first: whatever the count, the attempt it repeats bought nothing.
         window_seconds: how far back a retry looks for its first attempt.
     """
 
     fields_sha256: str
     idempotency_key: str | None = None
     retry_count: int = 0
+    is_first: bool = False
     window_seconds: int = RETRY_WINDOW_SECONDS
 
 
@@ -77,7 +81,7 @@ def find_earlier(
     """
     if intent.idempotency_key is not None:
         return (yield from _by_key(intent, project_id=project_id, now=now))
-    if intent.retry_count > 0:
+    if intent.retry_count > 0 and not intent.is_first:
         return (yield from _by_retry(intent, key_id=key_id, now=now))
     return None
 
@@ -110,8 +114,15 @@ def write_answer(video_id: str, answer: str) -> Script[None]:
 
 
 def free_key(video_id: str) -> Script[None]:
-    """Let the idempotency key of a released attempt be used again."""
-    yield Sql("UPDATE attempts SET idempotency_key = NULL WHERE video_id = $1", (video_id,))
+    """Let the idempotency key of a released attempt be used again.
+
+    The attempt had a key, so it never answers for a retry without one.
+    """
+    yield Sql(
+        "UPDATE attempts SET idempotency_key = NULL, retry_count = $2"
+        " WHERE video_id = $1 AND idempotency_key IS NOT NULL",
+        (video_id, _NO_RETRY_COUNT),
+    )
 
 
 def write_left(video_id: str, *, now: int) -> Script[None]:
@@ -143,9 +154,9 @@ def _by_key(intent: Intent, *, project_id: str, now: int) -> Script[Earlier | No
     if not rows:
         # What is older than a day holds its key no longer.
         yield Sql(
-            "UPDATE attempts SET idempotency_key = NULL WHERE project_id = $1"
+            "UPDATE attempts SET idempotency_key = NULL, retry_count = $3 WHERE project_id = $1"
             " AND idempotency_key = $2",
-            (project_id, intent.idempotency_key),
+            (project_id, intent.idempotency_key, _NO_RETRY_COUNT),
         )
         return None
     if rows[0]["fields_sha256"] != intent.fields_sha256:

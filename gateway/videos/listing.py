@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
+from gateway.billing.ledger import HELD
 from gateway.db.script import Script, Sql
 from gateway.videos.lifecycle import COMPLETED, FAILED
 
@@ -84,14 +85,17 @@ def delete_video(
     Row and entries stay; what is not mirrored yet never will be.
     """
     found = yield Sql(
-        "SELECT id, status, upstream FROM videos WHERE upstream_id = $2 AND project_id = $1"
-        " AND kind = 'video' AND deleted_at IS NULL ORDER BY created_at, id LIMIT 1",
+        "SELECT videos.id, videos.status, videos.upstream, holds.state AS hold_state FROM videos"
+        " JOIN holds ON holds.id = videos.hold_id"
+        " WHERE videos.upstream_id = $2 AND videos.project_id = $1 AND videos.kind = 'video'"
+        " AND videos.deleted_at IS NULL ORDER BY videos.created_at, videos.id LIMIT 1",
         (project_id, upstream_id),
     )
     if not found:
         return Deletion.NO_SUCH_VIDEO, None
-    ((video_id, status, upstream),) = found
-    if status not in {COMPLETED, FAILED}:
+    ((video_id, status, upstream, hold_state),) = found
+    # An orphan is shown as failed, but the upstream's copy is the evidence that ends its hold.
+    if status not in {COMPLETED, FAILED} or hold_state == HELD:
         return Deletion.NOT_OVER, upstream
     yield Sql("UPDATE videos SET deleted_at = $2 WHERE id = $1", (video_id, now))
     yield Sql(

@@ -40,6 +40,9 @@ from gateway.videos.turns import Loop, work_off
 
 STEPS: Final = ("mirror.claimed", "mirror.written", "mirror.stored", "mirror.recorded")
 TURN_SECONDS: Final = 1.0
+# How long after its expiry content is asked for, unless the upstream says that it is gone.
+GRACE_SECONDS: Final = 3600
+_GONE_STATUSES: Final = (404, 410)
 LEASE_SECONDS: Final = 60
 RENEW_SECONDS: Final = 20
 # A second, then twice as long each time: content may be missing for seconds after completion.
@@ -99,6 +102,14 @@ async def mirror_forever(mirroring: Mirroring) -> None:
     )
 
 
+def _is_gone(claim: AssetClaim, error: Exception, *, now: int) -> bool:
+    """Tell whether the upstream's copy has gone: one fault of the network is not the end of it."""
+    if now < claim.expires_at:
+        return False
+    said_so = isinstance(error, ContentUnavailable) and error.status in _GONE_STATUSES
+    return said_so or now >= claim.expires_at + GRACE_SECONDS
+
+
 async def _claim(mirroring: Mirroring, limit: int) -> list[AssetClaim]:
     now = mirroring.clock.now()
     return await mirroring.database.run(
@@ -119,7 +130,7 @@ async def mirror(mirroring: Mirroring, claim: AssetClaim) -> None:
         return
     except (ContentUnavailable, _UnusableError) as error:
         failure = error.reason if isinstance(error, ContentUnavailable) else str(error)
-        if mirroring.clock.now() >= claim.expires_at:
+        if _is_gone(claim, error, now=mirroring.clock.now()):
             await _give_up(mirroring, claim, failure, log=log)
         else:
             await _try_again(mirroring, claim, failure, log=log)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from gateway.billing.catalogue import Catalogue, Model, Rate
+from gateway.billing.catalogue import Catalogue, Characters, Model, Rate
 from gateway.errors import InvalidRequest
 from gateway.videos.checks import (
     bounded_text,
@@ -108,7 +108,7 @@ def check_extension(values: Mapping[str, object], *, source: Source) -> Order:
 
 
 def check_character(
-    values: Mapping[str, object], *, video: Mp4Facts | None, catalogue: Catalogue
+    values: Mapping[str, object], *, video: Mp4Facts | None, rules: Characters
 ) -> Order:
     """Return the order of POST /videos/characters."""
     check_names(values, ("name", VIDEO_FIELD))
@@ -116,12 +116,12 @@ def check_character(
     if video is None:
         raise _no_file(values)
     _readable(video)
-    micros = catalogue.characters.micros
+    micros = rules.micros
     rate = Rate(tier="character", unit="request", micros=micros, seconds=())
     return Order(
         operation=CHARACTER,
         path="/videos/characters",
-        upstream=catalogue.characters.upstream,
+        upstream=rules.upstream,
         model=None,
         size="",
         clip_seconds=0,

@@ -12,6 +12,7 @@ from gateway.billing import ledger
 from gateway.db.script import Row, Script, Sql
 from gateway.upstream.envelopes import RequestIds
 from gateway.upstream.replies import Accepted
+from gateway.videos.attempts import free_key
 from gateway.videos.records import Recorded, record_accepted
 
 # A process that was stopped past its lease may take this long to notice and to stop.
@@ -67,6 +68,7 @@ def release_orphan(video_id: str, *, now: int) -> Script[int]:
         if wait_seconds > 0:
             raise TooEarly(wait_seconds)
     hold_id, amount_micros = yield from _take(video_id)
+    yield from free_key(video_id)
     if not (yield from ledger.release(hold_id, reason="orphan_released", now=now)):
         yield from _correct(hold_id, amount_micros=0, reason="orphan_released", now=now)
     return amount_micros

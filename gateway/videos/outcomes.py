@@ -56,6 +56,10 @@ async def record(
                 _RECORD_BACKOFF_SECONDS[min(attempt, len(_RECORD_BACKOFF_SECONDS) - 1)]
             )
             attempt += 1
+        except Exception:
+            # Not the database's fault: nobody but this line knows the id now.
+            log.exception("submit_not_recorded", **_facts(outcome))
+            raise
         else:
             _report(log, outcome, recorded=recorded)
             return recorded

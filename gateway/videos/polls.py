@@ -142,11 +142,11 @@ def write_completed(
         completed_at=completed_at,
         fields=claim.facts.fields,
     )
-    expires_at = _expires_at(video, completed_at + retention_seconds)
+    expires_at = _expires_at(video, now=now, otherwise=completed_at + retention_seconds)
     rows = yield Sql(
         "UPDATE videos SET status = $3, object = $4, polled_at = $5, completed_at = $6,"
         " expires_at = $7, due_at = NULL, missing_polls = 0, orphaned_at = NULL,"
-        " orphan_reason = NULL WHERE id = $1 AND claim_number = $2 RETURNING id",
+        " orphan_reason = NULL WHERE id = $1 AND claim_number = $2 RETURNING deleted_at",
         (
             claim.video_id,
             claim.claim_number,
@@ -159,7 +159,8 @@ def write_completed(
     )
     if not rows:
         return Ended(written=False)
-    for variant, asset_id in assets.items() if completed.has_content else ():
+    wanted = completed.has_content and rows[0]["deleted_at"] is None
+    for variant, asset_id in assets.items() if wanted else ():
         yield Sql(
             "INSERT INTO assets (id, video_id, variant, created_at, expires_at, attempts, due_at,"
             " claim_number) VALUES ($1, $2, $3, $4, $5, 0, $4, 0) ON CONFLICT DO NOTHING",
@@ -207,11 +208,12 @@ def _correct(claim: Claim, *, amount_micros: int, now: int) -> Script[Ended]:
     return Ended(written=True, correction_micros=change)
 
 
-def _expires_at(video: Mapping[str, Any], otherwise: int) -> int:
+def _expires_at(video: Mapping[str, Any], *, now: int, otherwise: int) -> int:
     value = video.get("expires_at")
     if isinstance(value, bool) or not isinstance(value, int):
         return otherwise
-    return value if 0 < value <= _MAX_UNIX_SECONDS else otherwise
+    # What has passed already is a duration, or another clock's: nobody completes what is expired.
+    return value if now < value <= _MAX_UNIX_SECONDS else otherwise
 
 
 def _json(value: Mapping[str, Any]) -> str:

@@ -75,9 +75,12 @@ def list_videos(*, limit: int) -> Script[list[Row]]:
 
 
 def find_character(*, upstream_id: str, project_id: str) -> Script[Row | None]:
-    """Return a character of a project, or None: also for another project's. Column: object."""
+    """Return a character of a project, or None: also for another project's.
+
+    Columns: object, upstream.
+    """
     rows = yield Sql(
-        "SELECT object FROM videos WHERE upstream_id = $1 AND project_id = $2"
+        "SELECT object, upstream FROM videos WHERE upstream_id = $1 AND project_id = $2"
         " AND kind = 'character' ORDER BY created_at, id LIMIT 1",
         (upstream_id, project_id),
     )

@@ -2,12 +2,15 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 import structlog
 
 from gateway.errors import DatabaseUnavailable
+
+FINISH_SECONDS: Final = 5.0
 
 
 class Claimed(Protocol):
@@ -45,7 +48,7 @@ class Loop(Generic[C]):
 
 
 async def work_off(loop: Loop[C]) -> None:
-    """Claim and do what is due until cancelled.
+    """Claim and do what is due until cancelled; what is under way then has FINISH_SECONDS.
 
     A turn that fails is claimed again when its lease ends: nothing ends the loop.
     """
@@ -70,16 +73,21 @@ async def work_off(loop: Loop[C]) -> None:
                 free += 1
                 places.release()
 
-        while True:
-            async with places:
-                loop.wake.clear()
-                claimed = await _claim(loop, free)
-            for one in claimed:
-                await places.acquire()
-                free -= 1
-                group.create_task(turn(one))
-            if not claimed:
-                await _idle(loop)
+        try:
+            while True:
+                async with places:
+                    loop.wake.clear()
+                    claimed = await _claim(loop, free)
+                for one in claimed:
+                    await places.acquire()
+                    free -= 1
+                    group.create_task(turn(one))
+                if not claimed:
+                    await _idle(loop)
+        except asyncio.CancelledError:
+            # A turn cut off leaves a lease behind, which the next process would wait for.
+            await _finish(places, loop.concurrency)
+            raise
 
 
 async def _claim(loop: Loop[C], limit: int) -> Sequence[C]:
@@ -90,6 +98,13 @@ async def _claim(loop: Loop[C], limit: int) -> Sequence[C]:
     except Exception:  # noqa: BLE001 - one turn; the log has it
         _log.exception("claim_failed", loop=loop.name)
     return ()
+
+
+async def _finish(places: asyncio.Semaphore, concurrency: int) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(FINISH_SECONDS):
+            for _ in range(concurrency):
+                await places.acquire()
 
 
 async def _idle(loop: Loop[C]) -> None:
