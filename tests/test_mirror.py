@@ -274,3 +274,24 @@ async def test_every_step_of_a_mirror_is_reached(shared: World) -> None:
     key = await shared.key()
     await shared.mirrored(await shared.buy(key))
     assert set(STEPS) <= set(shared.steps)
+
+
+async def test_one_fault_of_the_network_after_the_expiry_is_not_the_end(
+    shared: World, logged: LogLines
+) -> None:
+    key = await shared.key()
+    video_id = await shared.buy(key, "[[content:503*1]] [[content:503*1]] [[retention 5]]")
+    await failed(shared, video_id)
+    shared.timeline.offset_seconds += 60
+    asset = await shared.mirrored(video_id)
+    assert asset["gone_at"] is None
+    assert logged.lines("content_lost") == []
+
+
+async def test_an_expiry_that_is_no_moment_is_not_believed(shared: World) -> None:
+    key = await shared.key()
+    video_id = await shared.buy(key, "[[retrieve:set key=expires_at 3600]] [[content:503*1]]")
+    asset = await shared.mirrored(video_id)
+    assert asset["mirrored_at"] is not None
+    (row,) = await shared.rows("SELECT expires_at FROM assets WHERE id = $1", asset["id"])
+    assert row["expires_at"] > shared.timeline.clock().now()

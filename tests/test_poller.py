@@ -444,3 +444,21 @@ async def test_every_step_of_a_poll_is_reached(shared: World) -> None:
     key = await shared.key()
     await polled(shared, await shared.buy(key))
     assert set(STEPS) <= set(shared.steps)
+
+
+async def test_an_orphan_cannot_be_deleted_with_the_evidence_that_ends_its_hold(
+    shared: World,
+) -> None:
+    key = await shared.key()
+    video_id = await shared.buy(key, "[[queue 5]] [[retrieve:404*1]]")
+    await almost_lost(shared, video_id, polls_left=1)
+    facts = await polled(shared, video_id)
+    assert (facts["status"], facts["hold_state"]) == ("failed", "held")
+    async with shared.client(key) as client:
+        refused = await client.delete(f"/videos/{video_id}")
+        assert (refused.status_code, refused.json()["error"]["code"]) == (400, "video_not_finished")
+    await shared.control.advance(10)
+    await polled(shared, video_id, after_seconds=ORPHAN_INTERVAL_SECONDS + 1)
+    assert (await shared.ended(video_id))["hold_state"] == "settled"
+    async with shared.client(key) as client:
+        assert (await client.delete(f"/videos/{video_id}")).status_code == 200

@@ -410,21 +410,75 @@ async def test_a_retry_of_what_was_refused_does_not_get_the_video_before_it(
 
 
 @pytest.mark.parametrize(
-    ("read_seconds", "window_seconds"),
-    [("600", 780), ("30", 210), (None, 900), ("nonsense", 900), ("7200", 3600)],
+    ("read_seconds", "retry_count", "window_seconds"),
+    [
+        ("600", 1, 780),
+        ("600", 2, 1380),
+        ("30", 1, 210),
+        (None, 1, 900),
+        (None, 2, 1800),
+        ("nonsense", 1, 900),
+        ("7200", 1, 3780),
+    ],
 )
 async def test_a_retry_looks_back_as_long_as_its_client_may_have_waited(
-    shared: World, read_seconds: str | None, window_seconds: int
+    shared: World, read_seconds: str | None, retry_count: int, window_seconds: int
 ) -> None:
-    key = await shared.key()
     said = {} if read_seconds is None else {"x_stainless_read_timeout": read_seconds}
-    first = await create(shared, key, **said)
-    shared.timeline.offset_seconds += window_seconds - 30
-    within = await create(shared, key, **said, **retry(1))
-    shared.timeline.offset_seconds += 60
-    after = await create(shared, key, **said, **retry(2))
-    assert (within.content, within.headers[DEDUPLICATED]) == (first.content, "true")
-    assert (after.status_code, DEDUPLICATED in after.headers) == (200, False)
+    for seconds, answered in ((window_seconds - 30, True), (window_seconds + 30, False)):
+        key = await shared.key()
+        first = await create(shared, key, **said)
+        shared.timeline.offset_seconds += seconds
+        again = await create(shared, key, **said, **retry(retry_count))
+        assert again.status_code == 200
+        assert (DEDUPLICATED in again.headers) is answered
+        assert (again.json()["id"] == first.json()["id"]) is answered
+
+
+async def test_a_refused_attempt_that_had_a_key_answers_for_no_retry_without_one(
+    shared: World,
+) -> None:
+    key, before = await shared.key(), await shared.executions()
+    first = await create(shared, key)
+    await shared.control.fault("500-envelope", operation="create")
+    assert (await create(shared, key, idempotency_key="mine")).status_code == 500
+    again = await create(shared, key, **retry())
+    assert again.json()["id"] == first.json()["id"]
+    assert await shared.executions() == before + 1
+
+
+async def test_a_client_that_left_while_it_waited_for_an_attempt_buys_nothing(
+    shared: World,
+) -> None:
+    key, before = await shared.key(), await shared.executions()
+    await shared.control.fault("500-envelope", operation="create", delay=2)
+    async with asyncio.TaskGroup() as group:
+        first = group.create_task(create(shared, key))
+
+        async def under_way() -> bool:
+            return bool(
+                await shared.rows("SELECT 1 AS one FROM attempts WHERE key_id = $1", key.id)
+            )
+
+        await eventually(under_way)
+        async with shared.client(key) as client:
+            headers = {"x-stainless-retry-count": "1"}
+            with pytest.raises(httpx.ReadTimeout):
+                await client.post("/videos", json=CAT, headers=headers, timeout=0.5)
+        assert (await first).status_code == 500
+    last = await create(shared, key, **retry(2))
+    assert last.status_code == 200
+    assert await shared.executions() == before + 1
+
+
+async def test_a_dry_run_knows_the_budget_of_a_day_on_which_nothing_was_bought(
+    shared: World,
+) -> None:
+    key = await shared.key(budget="0.10", period="day")
+    shared.timeline.offset_seconds += 24 * 3600
+    answer = await create(shared, key, x_gateway_dry_run="true")
+    assert answer.json()["allowed"] is False
+    assert [one["period"] for one in answer.json()["budgets"]] == ["day"]
 
 
 async def test_another_key_of_the_same_project_does_not_get_the_video(shared: World) -> None:

@@ -430,3 +430,14 @@ def test_no_poll_is_too_strange_to_be_judged(
     outcome = judge_retrieve(status=status, headers=headers, body=body)
     assert isinstance(outcome, Found) <= (status == 200)
     assert isinstance(outcome, Missing) == (status in (404, 410))
+
+
+def test_bytes_that_are_no_utf_8_lose_no_id_and_can_be_written_again() -> None:
+    body = b'{"id": "video_1", "status": "completed", "prompt": "\xed\xa0\x80\xff"}'
+    accepted = judge_submit(status=200, headers={}, body=body, rules=OutcomeRules())
+    assert isinstance(accepted, Accepted)
+    assert accepted.upstream_id == "video_1"
+    json.dumps(accepted.object, ensure_ascii=False).encode()
+    found = judge_retrieve(status=200, headers={}, body=body)
+    assert isinstance(found, Found)
+    assert found.object["status"] == "completed"

@@ -16,7 +16,7 @@ from gateway.videos.order import Order
 
 MAX_IDEMPOTENCY_CHARACTERS: Final = 255
 _HASH_CHUNK_BYTES: Final = 1 << 20
-_WINDOW_LIMIT_SECONDS: Final = 3600
+_NUMBER_LIMIT: Final = 3600
 
 
 def idempotency_key_of(request: Request) -> str | None:
@@ -45,12 +45,15 @@ async def intent_of(
     read_seconds = _number(request.headers, "x-stainless-read-timeout")
     retry_count = _number(request.headers, "x-stainless-retry-count") or 0
     # Each try before this one may have waited its whole read timeout.
-    window = max(1, retry_count) * (read_seconds or RETRY_WINDOW_SECONDS) + RETRY_MARGIN_SECONDS
+    tries = max(1, retry_count)
+    window = tries * RETRY_WINDOW_SECONDS
+    if read_seconds is not None:
+        window = tries * read_seconds + RETRY_MARGIN_SECONDS
     return Intent(
         fields_sha256=await _digest(order, files),
         idempotency_key=idempotency_key,
         retry_count=retry_count,
-        window_seconds=min(window, _WINDOW_LIMIT_SECONDS),
+        window_seconds=window,
     )
 
 
@@ -58,7 +61,7 @@ def _number(headers: Mapping[str, str], name: str) -> int | None:
     with contextlib.suppress(ValueError):
         number = float(headers.get(name, ""))
         if number >= 0:
-            return int(min(number, _WINDOW_LIMIT_SECONDS))
+            return int(min(number, _NUMBER_LIMIT))
     return None
 
 

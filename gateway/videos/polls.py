@@ -15,7 +15,9 @@ from gateway.db.script import SKIP_LOCKED, Row, Script, Sql
 from gateway.videos.lifecycle import COMPLETED, FAILED, Completed, Failed, Pending, Terms
 from gateway.videos.objects import Facts, outcome_unknown, visible
 
-# 9999-12-31: a relay's 0 for "none", or its milliseconds, are no moment in Unix seconds.
+# From 2020 to 9999: a relay's 0 for "none", a duration, or milliseconds are no moment in Unix
+# seconds.
+_LEAST_UNIX_SECONDS: Final = 1_577_836_800
 _MAX_UNIX_SECONDS: Final = 253_402_300_799
 _CLAIMED: Final = (
     "SELECT videos.id, videos.claim_number, videos.upstream, videos.upstream_id, videos.status,"
@@ -142,7 +144,7 @@ def write_completed(
         completed_at=completed_at,
         fields=claim.facts.fields,
     )
-    expires_at = _expires_at(video, now=now, otherwise=completed_at + retention_seconds)
+    expires_at = _expires_at(video, otherwise=completed_at + retention_seconds)
     rows = yield Sql(
         "UPDATE videos SET status = $3, object = $4, polled_at = $5, completed_at = $6,"
         " expires_at = $7, due_at = NULL, missing_polls = 0, orphaned_at = NULL,"
@@ -208,12 +210,11 @@ def _correct(claim: Claim, *, amount_micros: int, now: int) -> Script[Ended]:
     return Ended(written=True, correction_micros=change)
 
 
-def _expires_at(video: Mapping[str, Any], *, now: int, otherwise: int) -> int:
+def _expires_at(video: Mapping[str, Any], *, otherwise: int) -> int:
     value = video.get("expires_at")
     if isinstance(value, bool) or not isinstance(value, int):
         return otherwise
-    # What has passed already is a duration, or another clock's: nobody completes what is expired.
-    return value if now < value <= _MAX_UNIX_SECONDS else otherwise
+    return value if _LEAST_UNIX_SECONDS <= value <= _MAX_UNIX_SECONDS else otherwise
 
 
 def _json(value: Mapping[str, Any]) -> str:
