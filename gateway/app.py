@@ -128,7 +128,11 @@ async def running(
         _log.info(
             "gateway_started",
             version=__version__,
+            base_url=started.base_url,
             port=started.port,
+            database=str(settings.database_path.absolute()),
+            content=str(settings.store_path.absolute()),
+            upstreams={one.name: one.base_url for one in settings.all_upstreams()},
             ops_port=started.ops_port,
             catalogue_sha256=catalogue.sha256,
         )

@@ -212,6 +212,7 @@ def load(
     """
     problems: list[str] = []
     document = _document(file, problems)
+    unread = bool(problems)
     tables = document.pop("upstreams", {})
     if not isinstance(tables, dict):
         problems.append(f"{file}: upstreams must be tables [upstreams.NAME]")
@@ -222,9 +223,11 @@ def load(
     values["upstreams"] = tuple(_upstreams(tables, environ, problems))
     settings = Settings(**values)
     _check(settings, "", problems)
-    if serving:
+    # A key may stand in the very file that could not be read.
+    if serving and not unread:
         problems += [
-            f"the upstream {one.name!r} has no key: set {_key_variable(one.name)}"
+            f"the upstream {one.name!r} has no key: set {_key_variable(one.name)}, or"
+            f" {_key_variable(one.name)}_FILE"
             for one in settings.all_upstreams()
             if not one.api_key
         ]

@@ -30,6 +30,7 @@ from gateway.billing.keys import VIRTUAL, digest, find_key, well_formed
 from gateway.billing.ledger import Hold
 from gateway.cli.root import main
 from gateway.clock import system_clock
+from gateway.db.migrate import migrate
 from gateway.db.script import Script
 from gateway.db.sqlite import open_sqlite
 from gateway.videos.lifecycle import Completed
@@ -67,7 +68,29 @@ class Terminal(NamedTuple):
 
 @pytest.fixture
 def terminal(tmp_path: Path) -> Terminal:
+    """A person in front of a new database."""
+
+    async def make() -> None:
+        async with open_sqlite(tmp_path / "gateway.db") as database:
+            await migrate(database, now=now())
+
+    asyncio.run(make())
     return Terminal(tmp_path / "gateway.db")
+
+
+def test_a_command_in_the_wrong_folder_makes_no_database(tmp_path: Path) -> None:
+    nowhere = Terminal(tmp_path / "wrong" / "gateway.db")
+    output = nowhere.run("keys", "list", exit_code=1).output
+    assert f"there is no database at {nowhere.path}" in output
+    assert not nowhere.path.parent.exists()
+    made = nowhere.run("keys", "create", "--project=films", "--name=first")
+    assert f"a new database: {nowhere.path}" in made.stderr
+    assert "films" in nowhere.run("keys", "list").output
+
+
+def test_a_key_has_a_name_and_a_project(terminal: Terminal) -> None:
+    output = terminal.run("keys", "create", "--project= ", "--name=x", exit_code=2).output
+    assert "must not be blank" in output
 
 
 def now() -> int:
@@ -133,7 +156,7 @@ def test_keys_are_listed_and_revoked(terminal: Terminal) -> None:
 
 def test_a_key_that_is_not_there_cannot_be_revoked(terminal: Terminal) -> None:
     output = terminal.run("keys", "revoke", "key_x", exit_code=1).output
-    assert "there is no key with the id 'key_x'" in output
+    assert "there is no key with that id" in output
 
 
 def test_a_budget_is_set_for_each_level_and_listed(terminal: Terminal) -> None:

@@ -146,8 +146,14 @@ unknown_codes = [1]
             "upstreams.other: post_seconds must be a whole number",
             "upstreams.other: unknown setting 'shade'",
             "upstreams.other: unknown_codes must be a list of texts",
-            "the upstream 'default' has no key: set GATEWAY_UPSTREAM_API_KEY",
-            "the upstream 'other' has no key: set GATEWAY_UPSTREAM_OTHER_API_KEY",
+            (
+                "the upstream 'default' has no key: set GATEWAY_UPSTREAM_API_KEY, or"
+                " GATEWAY_UPSTREAM_API_KEY_FILE"
+            ),
+            (
+                "the upstream 'other' has no key: set GATEWAY_UPSTREAM_OTHER_API_KEY, or"
+                " GATEWAY_UPSTREAM_OTHER_API_KEY_FILE"
+            ),
         ]
     )
 
@@ -265,7 +271,10 @@ def test_the_default_upstream_may_have_a_table_of_its_own(tmp_path: Path) -> Non
 
 def test_without_serving_no_upstream_key_is_needed() -> None:
     assert problems(serving=True) == [
-        "the upstream 'default' has no key: set GATEWAY_UPSTREAM_API_KEY"
+        (
+            "the upstream 'default' has no key: set GATEWAY_UPSTREAM_API_KEY, or"
+            " GATEWAY_UPSTREAM_API_KEY_FILE"
+        )
     ]
     assert settings(serving=False).upstream_api_key == ""
 

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +25,7 @@ T = TypeVar("T")
 
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
+_TABLE_WIDTH: Final = 1000
 
 
 def database_command(function: Callable[P, T]) -> Callable[P, T]:
@@ -58,8 +58,20 @@ def complain(error: SettingsError) -> None:
         click.echo(f"video-gateway: {problem}", err=True)
 
 
-def run_script(settings: Settings, script: Callable[[], Script[T]]) -> T:
-    """Run one script on the database of the settings, while a server may be running on it."""
+def run_script(settings: Settings, script: Callable[[], Script[T]], *, make: bool = False) -> T:
+    """Run one script on the database of the settings, while a server may be running on it.
+
+    Only with `make` is a database made where there is none: a command run in the wrong folder must
+    not answer from an empty one.
+    """
+    path = settings.database_path.absolute()
+    if not path.exists():
+        if not make:
+            raise fail(
+                f"there is no database at {path}: is this the folder that `serve` runs in, or is"
+                " --database-url missing?"
+            )
+        click.echo(f"a new database: {path}", err=True)
 
     async def once() -> T:
         async with open_database(settings, clock=system_clock()) as database:
@@ -90,13 +102,12 @@ def show(
     for column in columns:
         numeric = column.endswith(("_usd", "_bytes")) or column in {"spent", "held"}
         table.add_column(
-            column.replace("_", " "), justify="right" if numeric else "left", overflow="fold"
+            column.replace("_", " "), justify="right" if numeric else "left", no_wrap=True
         )
     for row in rows:
         table.add_row(*("" if row[column] is None else str(row[column]) for column in columns))
-    # Piped into a file or a pager, a table must not be cut to the width of a terminal.
-    width = None if sys.stdout.isatty() else 200
-    Console(width=width, soft_wrap=False).print(table)
+    # Ids are there to be copied: a row too long for the terminal is wrapped by it, never folded.
+    Console(width=_TABLE_WIDTH, soft_wrap=True).print(table)
 
 
 def show_json(value: Any) -> None:

@@ -53,6 +53,8 @@ def create(
     as_json: bool,
 ) -> None:
     """Make a key. Its value is shown once, now, and is stored nowhere."""
+    if not project.strip() or not name.strip():
+        raise click.UsageError("--project and --name must not be blank")
     settings = read_settings(config, database_url=database_url)
     clock = system_clock()
     script = partial(
@@ -67,7 +69,7 @@ def create(
         now=clock.now(),
     )
     try:
-        made = run_script(settings, script)
+        made = run_script(settings, script, make=True)
     except ProjectArchived as error:
         raise fail(f"the project {project!r} is archived") from error
     facts: dict[str, Any] = {
@@ -142,7 +144,7 @@ def revoke(*, key_id: str, config: Path | None, database_url: str | None, as_jso
     settings = read_settings(config, database_url=database_url)
     now = system_clock().now()
     if not run_script(settings, partial(revoke_key, key_id=key_id, now=now)):
-        raise fail(f"there is no key with the id {key_id!r}")
+        raise fail("there is no key with that id; `keys list` shows the ids, key_…")
     if as_json:
         show_json({"id": key_id, "revoked": True})
     else:

@@ -125,7 +125,7 @@ def _end(settings: Settings, script: Callable[[], Script[T]], video: str) -> T:
     try:
         return run_script(settings, script)
     except NoOrphan as error:
-        raise fail(f"there is no orphan {video!r}") from error
+        raise fail(f"there is no orphan {video!r}; `orphans list` shows them, vid_…") from error
     except TooEarly as error:
         raise fail(
             f"{video} may still be under way: wait {error.seconds} seconds, then look again at the"

@@ -2,6 +2,7 @@
 
 import click
 
+from gateway.cli.common import fail
 from gateway.simulator.server import run
 
 
@@ -13,4 +14,7 @@ def simulate(host: str, port: int) -> None:
 
     Prints one JSON line with its base_url once it listens.
     """
-    run(host=host, port=port)
+    try:
+        run(host=host, port=port)
+    except OSError as error:
+        raise fail(f"cannot listen on {host}:{port}: {error.strerror}") from error

@@ -48,6 +48,8 @@ def _facts(row: Row, *, as_json: bool) -> dict[str, Any]:
         status = "orphan"
     elif row["refused_at"] is not None:
         status = "refused"
+    elif row["deleted_at"] is not None:
+        status = "deleted"
     return {
         "video": row["id"],
         "upstream_id": row["upstream_id"],

@@ -64,6 +64,7 @@ def list_videos(*, limit: int) -> Script[list[Row]]:
         "SELECT videos.id, videos.upstream_id, projects.name AS project, videos.key_id,"
         " holds.model, holds.size, holds.clip_seconds, videos.status, holds.state AS hold_state,"
         " holds.amount_micros, videos.created_at, videos.orphaned_at, videos.refused_at,"
+        " videos.deleted_at,"
         " (SELECT CAST(SUM(entries.spent_micros) AS BIGINT) FROM entries"
         " WHERE entries.hold_id = holds.id) AS spent_micros, assets.mirrored_at FROM videos"
         " JOIN holds ON holds.id = videos.hold_id JOIN projects ON projects.id = videos.project_id"
