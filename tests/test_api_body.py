@@ -280,3 +280,12 @@ async def test_a_reference_of_many_megabytes_arrives_whole_from_a_chunked_form(
         received = (await made.control.received("create"))[-1]["files"]["input_reference"]
     assert received["bytes"] == len(image)
     assert received["sha256"] == hashlib.sha256(image).hexdigest()
+
+
+async def test_no_body_at_all_is_told_what_is_missing(shared: World) -> None:
+    key = await shared.key()
+    async with shared.client(key) as client:
+        answer = await client.post("/videos")
+    error = answer.json()["error"]
+    assert (answer.status_code, error["param"]) == (400, "prompt")
+    assert error["code"] == "missing_required_parameter"

@@ -57,6 +57,9 @@ async def read_body(request: Request, *, max_bytes: int, idle_seconds: float) ->
         return await _multipart(request, stream, max_bytes=max_bytes)
     if content_type == "application/json":
         return ReadBody(values=_json(b"".join([chunk async for chunk in stream])))
+    if not content_type and not await anext(stream, b""):
+        # A form without a field is sent as nothing at all: what is missing is then said by name.
+        return ReadBody(values={})
     raise InvalidRequest(
         "The Content-Type must be application/json or multipart/form-data.",
         code="unsupported_content_type",
