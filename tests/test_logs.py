@@ -54,7 +54,7 @@ async def test_a_request_leaves_one_line_with_its_facts(studio: World, logged: L
             "invalid_request_error",
         ),
         ("GET", "/nowhere", None, 404, "unknown_url"),
-        ("POST", "/videos", "/v1/videos", 400, "unsupported_content_type"),
+        ("POST", "/videos", "/v1/videos", 400, "missing_required_parameter"),
         ("PUT", "/videos", "/v1/videos", 405, "method_not_allowed"),
     ],
 )
