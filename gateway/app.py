@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import importlib.resources
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +31,7 @@ from gateway.config import Settings, SettingsError, UpstreamConfig
 from gateway.db.database import Database
 from gateway.db.migrate import migrate
 from gateway.db.sqlite import open_sqlite
+from gateway.store import ContentStore
 from gateway.store.folder import FolderStore
 from gateway.upstream.client import Upstream, UpstreamSettings
 from gateway.upstream.replies import OutcomeRules
@@ -93,32 +94,23 @@ async def running(
             for one in settings.all_upstreams()
         }
         group = await stack.enter_async_context(asyncio.TaskGroup())
-        work = Work(group)
-        health = Health(clock=clock)
-        parts = Parts(
-            settings=settings,
+        parts = _parts(
+            settings,
             catalogue=catalogue,
             clock=clock,
             database=database,
             store=store,
             upstreams=upstreams,
-            authenticator=Authenticator(database=database, clock=clock),
-            health=health,
-            work=work,
-            submitting=Means(
-                database=database,
-                work=work,
-                clock=clock,
-                on_step=on_step,
-                reply_seconds=settings.reply_seconds,
-                first_poll_seconds=settings.poll_interval_seconds,
-                disclose_budgets=settings.disclose_budgets,
-            ),
+            work=Work(group),
+            on_step=on_step,
         )
         loops = [group.create_task(loop) for loop in _loops(parts, on_step=on_step)]
         servers = [
             await _serve(group, app, listening, settings=settings)
-            for app, listening in ((api_app(parts), api_socket), (health_app(health), ops_socket))
+            for app, listening in (
+                (api_app(parts), api_socket),
+                (health_app(parts.health), ops_socket),
+            )
         ]
         started = Running(
             host=settings.host,
@@ -139,13 +131,7 @@ async def running(
         try:
             yield started
         finally:
-            health.draining = True
-            begun = clock.elapsed()
-            await _stop(servers[0])
-            left = await work.drain(seconds=settings.shutdown_seconds + begun - clock.elapsed())
-            if left:
-                _log.error("shutdown_with_work_left", submits=left)
-            await _stop(servers[1])
+            await _drain(parts, servers)
             for loop in loops:
                 loop.cancel()
             _log.info("gateway_stopped")
@@ -205,6 +191,51 @@ def upstream_settings(config: UpstreamConfig) -> UpstreamSettings:
             bad_gateway_is_refusal=config.bad_gateway_is_refusal,
         ),
     )
+
+
+def _parts(
+    settings: Settings,
+    *,
+    catalogue: Catalogue,
+    clock: Clock,
+    database: Database,
+    store: ContentStore,
+    upstreams: Mapping[str, Upstream],
+    work: Work,
+    on_step: Callable[[str], None],
+) -> Parts:
+    return Parts(
+        settings=settings,
+        catalogue=catalogue,
+        clock=clock,
+        database=database,
+        store=store,
+        upstreams=upstreams,
+        authenticator=Authenticator(database=database, clock=clock),
+        health=Health(clock=clock),
+        work=work,
+        submitting=Means(
+            database=database,
+            work=work,
+            clock=clock,
+            on_step=on_step,
+            reply_seconds=settings.reply_seconds,
+            first_poll_seconds=settings.poll_interval_seconds,
+            disclose_budgets=settings.disclose_budgets,
+        ),
+    )
+
+
+async def _drain(parts: Parts, servers: Sequence["_Server"]) -> None:
+    """Be unready, let requests and submits finish, then stop; health is answered to the end."""
+    api, ops = servers
+    parts.health.draining = True
+    until = parts.clock.elapsed() + parts.settings.shutdown_seconds
+    await _stop(api)
+    left = await parts.work.drain(seconds=until - parts.clock.elapsed())
+    if left:
+        _log.error("shutdown_with_work_left", submits=left)
+    await _stop(ops)
 
 
 def _loops(parts: Parts, *, on_step: Callable[[str], None]) -> Iterator[Coroutine[Any, Any, None]]:
