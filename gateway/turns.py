@@ -1,7 +1,7 @@
 """How are due rows worked off, a bounded number at once?"""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Generic, Protocol, TypeVar
@@ -17,8 +17,8 @@ class Claimed(Protocol):
     """A row that is ours until its lease ends."""
 
     @property
-    def video_id(self) -> str:
-        """The video it is about, for the log."""
+    def log_facts(self) -> Mapping[str, str]:
+        """What of it goes into the log lines about its turn, such as `video_id`."""
         ...
 
 
@@ -64,11 +64,11 @@ async def work_off(loop: Loop[C]) -> None:
                 _log.warning(
                     "turn_not_recorded",
                     loop=loop.name,
-                    video_id=claimed.video_id,
                     cause=repr(error.__cause__),
+                    **claimed.log_facts,
                 )
             except Exception:  # noqa: BLE001 - one turn; the log has it
-                _log.exception("turn_failed", loop=loop.name, video_id=claimed.video_id)
+                _log.exception("turn_failed", loop=loop.name, **claimed.log_facts)
             finally:
                 free += 1
                 places.release()

@@ -1,0 +1,22 @@
+"""How is the gateway set up?
+
+One frozen Settings, read once; if anything in it is unknown or wrong, nothing starts.
+"""
+
+from gateway.config.reading import PREFIX, SettingsError, load
+from gateway.config.settings import (
+    RELAY_BASE_URL,
+    Settings,
+    UpstreamConfig,
+    settings_fields,
+)
+
+__all__ = [
+    "PREFIX",
+    "RELAY_BASE_URL",
+    "Settings",
+    "SettingsError",
+    "UpstreamConfig",
+    "load",
+    "settings_fields",
+]

@@ -1,0 +1,89 @@
+"""What do the settings mean: which catalogue, which database, which upstreams?"""
+
+import importlib.resources
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import cast
+
+from gateway.alerts.mail import MailSettings, Security
+from gateway.billing.catalogue import Catalogue
+from gateway.billing.catalogue_file import CatalogueError, read_catalogue
+from gateway.clock import Clock
+from gateway.config import Settings, SettingsError, UpstreamConfig
+from gateway.db.database import Database
+from gateway.db.migrate import migrate
+from gateway.db.sqlite import open_sqlite
+from gateway.upstream.client import UpstreamSettings
+from gateway.upstream.replies import OutcomeRules
+
+
+def load_catalogue(settings: Settings) -> Catalogue:
+    """Return the catalogue in force: the operator's file, or the packaged one.
+
+    Raises:
+        SettingsError: with every mistake in it.
+    """
+    try:
+        text = (
+            Path(settings.catalogue).read_text(encoding="utf-8")
+            if settings.catalogue
+            else importlib.resources.files("gateway.billing").joinpath("catalogue.toml").read_text()
+        )
+        catalogue = read_catalogue(text)
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError([f"catalogue: {error}"]) from error
+    except CatalogueError as error:
+        raise SettingsError([f"catalogue: {one}" for one in error.problems]) from error
+    names = {one.name for one in settings.all_upstreams()}
+    wanted = {f"models.{model.id}": model.upstream for model in catalogue.models.values()}
+    if catalogue.characters is not None:
+        wanted["characters"] = catalogue.characters.upstream
+    missing = [
+        f"catalogue: {where}: there is no upstream named {name!r}"
+        for where, name in wanted.items()
+        if name not in names
+    ]
+    if missing:
+        raise SettingsError(missing)
+    return catalogue
+
+
+@asynccontextmanager
+async def open_database(settings: Settings, *, clock: Clock) -> AsyncIterator[Database]:
+    """Yield the database of the settings, migrated to what this program needs."""
+    async with open_sqlite(settings.database_path) as database:
+        await migrate(database, now=clock.now())
+        yield database
+
+
+def mail_settings(settings: Settings) -> MailSettings | None:
+    """Return how mail is sent; None where no server is set."""
+    if not settings.smtp_host:
+        return None
+    return MailSettings(
+        host=settings.smtp_host,
+        port=settings.smtp_port,
+        security=cast("Security", settings.smtp_security),  # checked with the settings
+        username=settings.smtp_username,
+        password=settings.smtp_password,
+        sender=settings.smtp_from,
+    )
+
+
+def upstream_settings(config: UpstreamConfig) -> UpstreamSettings:
+    """Return how the client is to speak to one configured upstream."""
+    return UpstreamSettings(
+        name=config.name,
+        base_url=config.base_url.rstrip("/"),
+        api_key=config.api_key,
+        post_seconds=config.post_seconds,
+        offers=frozenset(config.offers),
+        retention_seconds=config.retention_seconds,
+        pass_unknown_parameters=config.pass_unknown_parameters,
+        cost_multiplier_ppm=config.cost_multiplier_ppm,
+        rules=OutcomeRules(
+            unknown_codes=frozenset(config.unknown_codes),
+            bad_gateway_is_refusal=config.bad_gateway_is_refusal,
+        ),
+    )
