@@ -8,13 +8,16 @@ a request the rules refuse is refused, unspoiled. Every answer bears two ids: `x
 maker's, and `x-shellapi-request-id`, the relay's.
 """
 
+import gzip
 import hashlib
 import secrets
+from dataclasses import replace
 from urllib.parse import parse_qsl, unquote
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from gateway.simulator.account import not_authorised
 from gateway.simulator.answers import Answer, RefusedError, bad_token, no_channel, openai_error
 from gateway.simulator.body import Body, read_body
 from gateway.simulator.deliver import Wire, deliver
@@ -28,6 +31,13 @@ from gateway.simulator.world import Received, Settings, World
 
 TRANSPORT = "simulator.transport"  # where server.py puts the connection in the ASGI extensions
 
+_ACCOUNT = frozenset({"account-user", "account-log", "account-tasks"})
+_FIXED = {
+    "/v1/models": "models",
+    "/api/user/self": "account-user",
+    "/api/log/self": "account-log",
+    "/api/task/self": "account-tasks",
+}
 _MAKING = frozenset({"create", "remix", "edit", "extend"})
 _AFTER_VIDEOS = {
     ("POST",): "create",
@@ -71,6 +81,8 @@ def route(method: str, raw_path: str) -> tuple[str, str]:
 
     Segments are decoded after they are split: an id may hold a slash, percent-encoded.
     """
+    if method == "GET" and raw_path in _FIXED:
+        return _FIXED[raw_path], ""
     match [unquote(segment) for segment in raw_path.split("/")[1:]]:
         case ["v1", "videos", "characters", target] if method == "GET":
             return "retrieve-character", target
@@ -78,8 +90,6 @@ def route(method: str, raw_path: str) -> tuple[str, str]:
             return _AFTER_VIDEOS[(method, *rest)], ""
         case ["v1", "videos", target, *rest] if target and (method, *rest) in _AFTER_ID:
             return _AFTER_ID[(method, *rest)], target
-        case ["v1", "models"] if method == "GET":
-            return "models", ""
         case ["_content", target] if method == "GET":
             return "redirected", target
         case _:
@@ -93,7 +103,7 @@ async def _answer(world: World, request: Request, *, relay_id: str) -> Answer:
     if not operation:
         return openai_error(f"Invalid URL ({request.method} {request.url.path})", status=404)
     query = dict(parse_qsl(request.url.query, keep_blank_values=True))
-    call = Call(operation, target, query, request.headers.get("range"))
+    call = Call(operation, target, query, request.headers.get("range"), relay_id=relay_id)
     _count(world, call)
     fault = take(world.faults, operation=operation, video=target or None)
     if fault is not None and fault.name == "drop-early":
@@ -105,20 +115,28 @@ async def _answer(world: World, request: Request, *, relay_id: str) -> Answer:
             _describe(received, call.body)
         fault = _faults_of(world, call, fault)
         answer = answer_call(world, call) if fault is None or fault.executed else Answer()
-        if fault is None:
-            return answer
-        return spoil(relocated(answer, request, call=call, fault=fault), fault)
+        if fault is not None:
+            answer = spoil(relocated(answer, request, call=call, fault=fault), fault)
+        return _zipped(answer, fault) if operation == "account-log" else answer
     except RefusedError as refused:
         return refused.answer
     except ClientDisconnect:
         return Answer(manner="drop")
 
 
+def _zipped(answer: Answer, fault: Fault | None) -> Answer:
+    """Return the log's answer as gzip, which it is whatever the client accepts."""
+    honest = fault is None or fault.name != "mislabelled"
+    body = gzip.compress(answer.body) if honest else answer.body
+    return replace(answer, body=body, headers=(*answer.headers, ("content-encoding", "gzip")))
+
+
 def _receive(world: World, request: Request, *, operation: str, path: str) -> Received:
     headers = {
         name.decode("latin-1"): value.decode("latin-1") for name, value in request.headers.raw
     }
-    if "authorization" in headers and _key(request) not in _known_keys(world):
+    known = _key(request) in _known_keys(world) or _is_account(world, request)
+    if "authorization" in headers and not known:
         headers["authorization"] = "(not a known key)"
     now = world.clock.now()
     received = Received(operation, request.method, path, request.url.query, headers, now)
@@ -152,6 +170,10 @@ def _count(world: World, call: Call) -> None:
 def _authorise(world: World, request: Request, *, operation: str, relay_id: str) -> None:
     if operation == "redirected":
         return
+    if operation in _ACCOUNT:
+        if not _is_account(world, request):
+            raise RefusedError(not_authorised())
+        return
     key = _key(request)
     if key in world.settings.no_channel_keys:
         if operation in _MAKING:
@@ -163,6 +185,11 @@ def _authorise(world: World, request: Request, *, operation: str, relay_id: str)
 def _key(request: Request) -> str:
     scheme, _, key = request.headers.get("authorization", "").partition(" ")
     return key if scheme == "Bearer" else ""
+
+
+def _is_account(world: World, request: Request) -> bool:
+    # The account's token stands bare: with "Bearer" before it, it is refused too.
+    return request.headers.get("authorization") == world.settings.account_token
 
 
 def _known_keys(world: World) -> tuple[str, ...]:

@@ -105,6 +105,18 @@ class Control:
         """Answer again."""
         await self._post("/dark", {"dark": False})
 
+    async def drop_from_log(self, video_id: str) -> None:
+        """Let the account's log have no row of this video."""
+        await self._post("/log-drop", {"id": video_id})
+
+    async def change_in_log(self, video_id: str, *, micros: int) -> None:
+        """Let the account's log say that this much was charged for this video."""
+        await self._post("/log-change", {"id": video_id, "micros": micros})
+
+    async def add_to_log(self, *, model: str, micros: int, **more: str | int) -> None:
+        """Add a row that belongs to no video; more: created_at, task_id, request_id."""
+        await self._post("/log-add", {"model": model, "micros": micros, **more})
+
     async def reset(self) -> None:
         """Return to the beginning: no videos, faults or counts; first settings; true time."""
         await self._post("/reset", {})

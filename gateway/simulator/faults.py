@@ -6,7 +6,7 @@ an argument: `[[502]]`, `[[429 7]]`, `[[retrieve:404*2]]`, `[[content:slow 1000]
 `[[hang executed=0]]`. Several of one operation are used up in turn. The control endpoint takes
 {"name", "operation", "times", "value", "video", "arguments"}; times null means always.
 Operations: create list retrieve delete content remix edit extend create-character
-retrieve-character models redirected any.
+retrieve-character models redirected account-user account-log account-tasks any.
 
 | stage   | name (value)                    | what happens                                         |
 |---------|---------------------------------|------------------------------------------------------|
@@ -28,6 +28,7 @@ retrieve-character models redirected any.
 |         | truncate stall unsized cut      | content: see deliver.py; value: bytes sent (half)    |
 |         | slow (bytes/s) delay (seconds)  | paced body; answer held back                         |
 |         | drop-early                      | control only: cut before the body is read            |
+|         | mislabelled                     | account-log: the header says gzip, the body is plain |
 | object  | set key= (value) unset (key)    | the JSON says otherwise; the value is read as JSON   |
 |         | status (word) seconds (value)   | the same, of one key                                 |
 |         | no-id no-seconds                | the same, without the key                            |
@@ -44,6 +45,9 @@ retrieve-character models redirected any.
 |         | late (seconds) status=          | content not there for so long once completed (400)   |
 
 Arguments of every fault: executed=0|1 (does the operation take place?), delay= seconds.
+
+What the account's log says is falsified from the control endpoint (steering.py), for good: log-drop
+(no row of a video), log-change (another amount), log-add (a row that belongs to no video).
 """
 
 import re
@@ -64,11 +68,16 @@ OPERATIONS = (
     "create-character",
     "retrieve-character",
     "models",
+    "account-user",
+    "account-log",
+    "account-tasks",
 )
 THIS_REQUEST = "submit"
 _PLACES = frozenset({*OPERATIONS, "redirected", "any", THIS_REQUEST})
 
-_DELIVER = "hang drop half-headers half-body truncate stall unsized cut slow delay drop-early"
+_DELIVER = (
+    "hang drop half-headers half-body truncate stall unsized cut slow delay drop-early mislabelled"
+)
 _OBJECT = "set unset status seconds no-id no-seconds"
 _LIFE = (
     "id duplicate-id fail fail-bare moderate-later moderate-completed stuck longer "

@@ -69,6 +69,7 @@ class Video:
         index: its place in order of creation.
         faults: what its prompt wants broken later.
         source: the id of the video it was made from.
+        relay_id: the `X-Shellapi-Request-Id` of the request that made it.
         expired_by_hand: its content is gone before its time.
         gone: deleted or forgotten, for every request.
         retrieves: how often it was retrieved.
@@ -84,6 +85,7 @@ class Video:
     index: int
     faults: list[Fault] = field(default_factory=list)
     source: str | None = None
+    relay_id: str = ""
     expired_by_hand: bool = False
     gone: bool = False
     retrieves: int = 0
@@ -148,12 +150,20 @@ def content_expired(video: Video, *, now: float) -> bool:
 
 def billed_micros(video: Video, *, now: float) -> int:
     """Return what the relay bills for this video so far: the price once completed, else 0."""
-    if status_of(video, now=now) != "completed":
-        return 0
-    model = MODELS[video.asked.model]
-    if not video.plan.has_content and not model.bills_moderated:
+    if status_of(video, now=now) != "completed" or ended_unbilled(video, now=now):
         return 0
     return price_micros(video.asked)
+
+
+def ended_unbilled(video: Video, *, now: float) -> bool:
+    """Return whether it has ended without being billed: what was charged for it is given back."""
+    match status_of(video, now=now):
+        case "failed":
+            return True
+        case "completed":
+            return not (video.plan.has_content or MODELS[video.asked.model].bills_moderated)
+        case _:
+            return False
 
 
 def video_object(video: Video, *, now: float) -> dict[str, Any]:

@@ -1,12 +1,13 @@
-"""What does each operation of `/v1/videos` do?
+"""What does each operation of `/v1/videos`, and of the account, do?
 
 Handlers are plain functions of the world and one call; they return the unspoiled answer or raise
-RefusedError. Those that make a video are in submits.py.
+RefusedError. Those that make a video are in submits.py, the account's in account.py.
 """
 
 import secrets
 from collections.abc import Callable, Mapping
 
+from gateway.simulator import account
 from gateway.simulator.answers import Answer, RefusedError, openai_error, told
 from gateway.simulator.content import content_answer
 from gateway.simulator.life import Video, status_of, video_object
@@ -120,4 +121,7 @@ _HANDLERS: Mapping[str, Callable[[World, Call], Answer]] = {
     "retrieve-character": _retrieve_character,
     "models": _models,
     "redirected": _content,
+    "account-user": account.user,
+    "account-log": account.log,
+    "account-tasks": account.tasks,
 }

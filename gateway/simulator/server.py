@@ -65,7 +65,9 @@ class Simulator:
         )
 
     async def __aenter__(self) -> Self:
-        listener = socket.create_server(self._address, backlog=BACKLOG)
+        made = socket.create_server(self._address, backlog=BACKLOG)
+        # Opened anew it knows that it is TCP, and asyncio turns Nagle's algorithm off.
+        listener = socket.socket(fileno=made.detach())
         host, port = listener.getsockname()[:2]
         self.base_url = f"http://{host}:{port}/v1"
         await self._tasks.__aenter__()

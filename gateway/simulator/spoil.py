@@ -55,6 +55,8 @@ def _in_manner(answer: Answer, fault: Fault) -> Answer:
     match fault.name:
         case "slow":
             return replace(answer, bytes_per_second=fault.number(default=_DEFAULT_PACE))
+        case "mislabelled":
+            return answer
         case "delay":
             return replace(answer, delay_seconds=fault.number(default=1))
         case "cut":

@@ -16,6 +16,11 @@ No key is needed, and these answers come even when all else is dark. JSON in, JS
 | POST /_simulator/expire      | id                               | its content is gone now        |
 | POST /_simulator/forget      | id                               | the video is unknown from now  |
 | POST /_simulator/dark        | dark: true or false              | cut every connection, or not   |
+| POST /_simulator/log-drop    | id                               | the account's log has no row   |
+|                              |                                  | of this video                  |
+| POST /_simulator/log-change  | id, micros                       | the log says it was charged so |
+| POST /_simulator/log-add     | model, micros, created_at,       | a row that belongs to no video |
+|                              | task_id, request_id              | (negative micros: a refund)    |
 | POST /_simulator/reset       |                                  | back to the beginning          |
 """
 
@@ -32,6 +37,7 @@ from starlette.routing import Route
 from gateway.simulator.content import CONTENT_TYPES, content_bytes
 from gateway.simulator.faults import THIS_REQUEST, Fault
 from gateway.simulator.life import Video, billed_micros, content_expired, status_of
+from gateway.simulator.rows import CHARGE, REFUND, LogRow
 from gateway.simulator.world import Received, Settings, World, forget_everything
 
 _Act = Callable[[World, Mapping[str, Any]], None]
@@ -51,6 +57,9 @@ def build_steering(world: World, *, settings: Settings) -> Starlette:
         "expire": _expire,
         "forget": _forget,
         "dark": _darken,
+        "log-drop": _drop_rows,
+        "log-change": _change_charge,
+        "log-add": _add_row,
         "reset": reset,
     }
     posts = [_post(world, name=name, act=act) for name, act in acts.items()]
@@ -142,6 +151,28 @@ def _darken(world: World, said: Mapping[str, Any]) -> None:
     world.dark = bool(said["dark"])
 
 
+def _drop_rows(world: World, said: Mapping[str, Any]) -> None:
+    world.unlogged.add(world.videos[said["id"]].id)
+
+
+def _change_charge(world: World, said: Mapping[str, Any]) -> None:
+    world.logged_micros[world.videos[said["id"]].id] = int(said["micros"])
+
+
+def _add_row(world: World, said: Mapping[str, Any]) -> None:
+    micros = int(said["micros"])
+    world.foreign_rows.append(
+        LogRow(
+            type=REFUND if micros < 0 else CHARGE,
+            created_at=int(said.get("created_at") or world.clock.now()),
+            model=str(said["model"]),
+            micros=micros,
+            task_id=str(said.get("task_id", "")),
+            request_id=str(said.get("request_id", "")),
+        )
+    )
+
+
 def _totals(world: World) -> dict[str, Any]:
     now = world.clock.now()
     return {
@@ -178,6 +209,7 @@ def _facts(video: Video, *, now: float) -> dict[str, Any]:
         "size": video.asked.size,
         "images": video.asked.images,
         "source": video.source,
+        "relay_id": video.relay_id,
         "status": status_of(video, now=now),
         "created_at": video.created_at,
         "ends_at": video.ends_at,

@@ -41,6 +41,7 @@ class Call:
         body: the parsed body of a POST.
         life: faults that change what becomes of the video.
         later: faults that break later requests for the video.
+        relay_id: what the relay calls this request.
     """
 
     operation: str
@@ -50,6 +51,7 @@ class Call:
     body: Body = _NO_BODY
     life: list[Fault] = field(default_factory=list)
     later: list[Fault] = field(default_factory=list)
+    relay_id: str = ""
 
 
 def create(world: World, call: Call) -> Answer:
@@ -127,6 +129,7 @@ def _executed(
         life=call.life,
         later=call.later,
         source=source,
+        relay_id=call.relay_id,
     )
     return told(video_object(video, now=world.clock.now()))
 

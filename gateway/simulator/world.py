@@ -16,6 +16,7 @@ from gateway.simulator.answers import RefusedError, unknown_video
 from gateway.simulator.faults import Fault
 from gateway.simulator.life import Plan, Video, planned
 from gateway.simulator.models import MODELS
+from gateway.simulator.rows import LogRow
 from gateway.simulator.rules import Asked
 
 RECEIVED_KEPT = 1000
@@ -43,6 +44,9 @@ class Settings:
         expired_status: what expired content answers: 404 or 410, the relay says both.
         ranges: whether content answers Range with 206.
         content_bytes: content is filled up to this size.
+        account_token: what the account's own endpoints accept, bare; no key of `keys` works there.
+        account_quota: what the account holds before anything is charged.
+        log_ids: where a row of the account's log has the video's id: content, other or task_id.
     """
 
     keys: tuple[str, ...] = ("sk-simulator",)
@@ -53,6 +57,9 @@ class Settings:
     expired_status: int = 404
     ranges: bool = True
     content_bytes: int = 0
+    account_token: str = "account-simulator"  # noqa: S105 - it opens nothing but this
+    account_quota: int = 50_000_000
+    log_ids: str = "content"
 
 
 @dataclass(slots=True)
@@ -113,6 +120,9 @@ class World:
         requests: how often each operation was asked for.
         received: the last requests, oldest first.
         dark: every request is answered by a cut connection.
+        unlogged: videos of which the account's log has no row.
+        logged_micros: what the log says a video was charged, where that is not its price.
+        foreign_rows: rows of the log that belong to no video.
     """
 
     settings: Settings = field(default_factory=Settings)
@@ -124,6 +134,9 @@ class World:
     requests: Counter[str] = field(default_factory=Counter)
     received: deque[Received] = field(default_factory=lambda: deque(maxlen=RECEIVED_KEPT))
     dark: bool = False
+    unlogged: set[str] = field(default_factory=set)
+    logged_micros: dict[str, int] = field(default_factory=dict)
+    foreign_rows: list[LogRow] = field(default_factory=list)
 
 
 def find(world: World, video_id: str) -> Video:
@@ -147,6 +160,7 @@ def execute(
     life: Iterable[Fault],
     later: list[Fault],
     source: str | None = None,
+    relay_id: str = "",
 ) -> Video:
     """Make a video, which is what the relay bills for, and return it."""
     life = list(life)
@@ -167,6 +181,7 @@ def execute(
         index=len(world.executed),
         faults=later,
         source=source,
+        relay_id=relay_id,
     )
     world.executed.append(video)
     world.videos.setdefault(video.id, video)
