@@ -1,34 +1,31 @@
-"""`video-gateway budgets`: set and list limits."""
+"""`video-gateway budgets`: set, list and remove limits on spend."""
 
-from datetime import UTC, date, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
-from gateway.billing.budgets import (
-    KEY,
-    ORGANIZATION,
-    PERIODS,
-    PROJECT,
-    Standing,
-    find_level,
-    list_budgets,
-    set_budget,
-)
+from gateway.billing.audit_log import Change
+from gateway.billing.balances import PERIODS, Level, Standing
+from gateway.billing.budgets import list_budgets, remove_budget, set_budget
 from gateway.billing.money import format_usd
 from gateway.cli.common import (
-    Usd,
+    a_change,
     database_command,
     fail,
+    read_script,
     read_settings,
     run_script,
     show,
-    show_json,
+    show_facts,
 )
+from gateway.cli.levels import existing_level, level_options, named_level, whose
+from gateway.cli.values import Usd
 from gateway.clock import system_clock
-from gateway.db.script import Row, Script
+from gateway.db.script import Script
+
+_PERIODS: Final = {"day": "daily", "month": "monthly", "total": "total"}
 
 
 @click.group()
@@ -37,9 +34,7 @@ def budgets() -> None:
 
 
 @budgets.command("set")
-@click.option("--organization", is_flag=True, help="The limit of the whole organization.")
-@click.option("--project", help="The limit of the project of this name.")
-@click.option("--key", help="The limit of the key with this id.")
+@level_options
 @click.option("--amount", type=Usd(), required=True, help="US dollars, such as 2.50.")
 @click.option("--period", type=click.Choice(PERIODS), required=True)
 @database_command
@@ -55,49 +50,27 @@ def set_(
     as_json: bool,
 ) -> None:
     """Set a limit, in force at once. What is on hold already counts against it."""
-    levels = {
-        ORGANIZATION: organization or None,
-        PROJECT: project,
-        KEY: key,
-    }
-    named = [(level, name) for level, name in levels.items() if name is not None]
-    if len(named) != 1:
-        raise click.UsageError("say exactly one of --organization, --project and --key")
-    ((level, name),) = named
+    name, named = named_level(organization=organization, project=project, key=key)
     settings = read_settings(config, database_url=database_url)
-    script = partial(
-        _set,
-        level=level,
-        named=str(name),
-        period=period,
-        amount_micros=amount,
-        now=system_clock().now(),
+    change = a_change(system_clock())
+    level, standing = run_script(
+        settings, partial(_set, change, name, named, period=period, limit_micros=amount)
     )
-    found = run_script(settings, script)
-    if found is None:
-        raise fail(f"there is no {level} {name!r}")
-    level_id, standing = found
-    facts = _facts(level=level, level_id=level_id, period=period, standing=standing)
-    if as_json:
-        show_json(facts)
-    else:
-        click.echo(
-            f"the {level}'s {period} budget is ${facts['budget_usd']}:"
-            f" spent ${facts['spent_usd']}, held ${facts['held_usd']},"
-            f" available ${facts['available_usd']}"
-        )
+    facts = _facts(level=level.name, level_id=level.id, period=period, standing=standing)
+    text = (
+        f"the {_PERIODS[period]} budget of {whose(name, named)} is ${facts['budget_usd']}:"
+        f" spent ${facts['spent_usd']}, held ${facts['held_usd']},"
+        f" available ${facts['available_usd']}"
+    )
+    show_facts(facts, text=text, as_json=as_json)
 
 
 def _set(
-    *, level: str, named: str, period: str, amount_micros: int, now: int
-) -> Script[tuple[str, Standing] | None]:
-    level_id = yield from find_level(level=level, named=named)
-    if level_id is None:
-        return None
-    standing = yield from set_budget(
-        level=level, level_id=level_id, period=period, limit_micros=amount_micros, now=now
-    )
-    return level_id, standing
+    change: Change, name: str, named: str, *, period: str, limit_micros: int
+) -> Script[tuple[Level, Standing]]:
+    level = yield from existing_level(name, named)
+    standing = yield from set_budget(change, level, period=period, limit_micros=limit_micros)
+    return level, standing
 
 
 def _facts(*, level: str, level_id: str, period: str, standing: Standing) -> dict[str, Any]:
@@ -117,11 +90,11 @@ def _facts(*, level: str, level_id: str, period: str, standing: Standing) -> dic
 def list_(*, config: Path | None, database_url: str | None, as_json: bool) -> None:
     """List the limits of the running periods and what is left of them."""
     settings = read_settings(config, database_url=database_url)
-    day = datetime.fromtimestamp(system_clock().now(), UTC).date()
     rows = [
         {
             "level": row["level"],
             "id": row["level_id"],
+            "name": row["name"],
             "period": row["period"],
             "budget_usd": format_usd(row["limit_micros"]),
             "spent_usd": format_usd(row["spent_micros"]),
@@ -130,14 +103,45 @@ def list_(*, config: Path | None, database_url: str | None, as_json: bool) -> No
                 row["limit_micros"] - row["spent_micros"] - row["held_micros"]
             ),
         }
-        for row in run_script(settings, partial(_all_limits, day=day))
+        for row in read_script(settings, partial(list_budgets, now=system_clock().now()))
     ]
-    columns = ("level", "id", "period", "budget_usd", "spent_usd", "held_usd", "available_usd")
-    show(rows, columns=columns, as_json=as_json, empty="There are no budgets yet.")
+    columns = (
+        *("level", "name", "id", "period"),
+        *("budget_usd", "spent_usd", "held_usd", "available_usd"),
+    )
+    show(rows, columns=columns, as_json=as_json, empty="There are no budgets.")
 
 
-def _all_limits(*, day: date) -> Script[list[Row]]:
-    found: list[Row] = []
-    for period in PERIODS:
-        found += yield from list_budgets(period=period, day=day)
-    return found
+@budgets.command("remove")
+@level_options
+@click.option("--period", type=click.Choice(PERIODS), required=True)
+@database_command
+def remove(
+    *,
+    organization: bool,
+    project: str | None,
+    key: str | None,
+    period: str,
+    config: Path | None,
+    database_url: str | None,
+    as_json: bool,
+) -> None:
+    """Take a limit away, at once. What was spent and held is counted as before."""
+    name, named = named_level(organization=organization, project=project, key=key)
+    settings = read_settings(config, database_url=database_url)
+    change = a_change(system_clock())
+    level = run_script(settings, partial(_remove, change, name, named, period=period))
+    show_facts(
+        {"level": level.name, "id": level.id, "period": period, "removed": True},
+        text=f"{whose(name, named)} has no {_PERIODS[period]} budget any more",
+        as_json=as_json,
+    )
+
+
+def _remove(change: Change, name: str, named: str, *, period: str) -> Script[Level]:
+    level = yield from existing_level(name, named)
+    if not (yield from remove_budget(change, level, period=period)):
+        raise fail(
+            f"{whose(name, named)} has no {_PERIODS[period]} budget; `budgets list` shows them"
+        )
+    return level

@@ -4,16 +4,22 @@ from pathlib import Path
 
 import click
 
-from gateway.app import load_catalogue
 from gateway.billing.money import format_usd
 from gateway.cli.common import (
     EXIT_FAILED,
-    complain,
+    WrongSettings,
     database_command,
     read_settings,
     show,
 )
 from gateway.config import SettingsError
+from gateway.setup import load_catalogue
+
+
+class _WrongCatalogue(WrongSettings):
+    """Every mistake in a catalogue: what the command was to find out, so it failed."""
+
+    exit_code = EXIT_FAILED
 
 
 @click.group()
@@ -37,8 +43,7 @@ def check(
     try:
         found = load_catalogue(settings)
     except SettingsError as error:
-        complain(error)
-        raise SystemExit(EXIT_FAILED) from error
+        raise _WrongCatalogue(error) from error
     rows = [
         {
             "model": model.id,

@@ -1,31 +1,53 @@
-"""What do all commands share: settings, a database, tables and JSON?"""
+"""What do all commands share: settings, a database, who is asking, tables and JSON?"""
 
 import asyncio
+import getpass
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, ParamSpec, TypeVar
+from typing import IO, Any, Final, ParamSpec, TypeVar
 
 import click
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from gateway.app import open_database
-from gateway.billing.money import parse_usd
-from gateway.clock import system_clock
+from gateway.billing.audit_log import COMMAND, Change
+from gateway.billing.projects import ProjectArchived, SeveralProjects
+from gateway.clock import Clock, system_clock
 from gateway.config import Settings, SettingsError, load
+from gateway.db.database import Database
 from gateway.db.migrate import SchemaError
-from gateway.db.script import Script
+from gateway.db.paging import Cursor, Page
+from gateway.db.script import Row, Script
 from gateway.errors import GatewayError
+from gateway.setup import open_database
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
+# What is listed whole is listed up to here.
+LIST_ROWS: Final = 10_000
 _TABLE_WIDTH: Final = 1000
+_NUMBERS: Final = frozenset({"count", "videos", "seconds", "attempts"})
+
+
+class WrongSettings(click.ClickException):
+    """Everything that is wrong with the settings; each problem is a line."""
+
+    exit_code = EXIT_USAGE
+
+    def __init__(self, error: SettingsError) -> None:
+        super().__init__("\n".join(error.problems))
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Print one line per problem."""
+        for problem in self.message.splitlines():
+            click.echo(f"video-gateway: {problem}", file=file, err=True)
 
 
 def database_command(function: Callable[P, T]) -> Callable[P, T]:
@@ -41,31 +63,73 @@ def database_command(function: Callable[P, T]) -> Callable[P, T]:
 
 
 def read_settings(config: Path | None, *, serving: bool = False, **flags: Any) -> Settings:
-    """Return the settings in force, or end the command with every problem on standard error."""
+    """Return the settings in force.
+
+    Raises:
+        WrongSettings: with every mistake in them.
+    """
     file = config or (
         Path(os.environ["GATEWAY_CONFIG"]) if "GATEWAY_CONFIG" in os.environ else None
     )
     try:
         return load(file=file, environ=os.environ, flags=flags, serving=serving)
     except SettingsError as error:
-        complain(error)
-        raise SystemExit(EXIT_USAGE) from error
+        raise WrongSettings(error) from error
 
 
-def complain(error: SettingsError) -> None:
-    """Print every problem with the settings."""
-    for problem in error.problems:
-        click.echo(f"video-gateway: {problem}", err=True)
+def a_change(clock: Clock) -> Change:
+    """Return what a changing script is told: who is at this shell, and what time it is."""
+    return Change(
+        id=clock.new_id("audit_log"),
+        now=clock.now(),
+        actor_kind=COMMAND,
+        actor_id=_user(),
+    )
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, ImportError, OSError):
+        # In a container a user need not have a name.
+        return f"uid {os.getuid()}"
 
 
 def run_script(settings: Settings, script: Callable[[], Script[T]], *, make: bool = False) -> T:
-    """Run one script on the database of the settings, while a server may be running on it.
+    """Run one script on the database of the settings, while a server may be running on it."""
+    return with_database(settings, lambda database: database.run(script), make=make)
+
+
+def read_script(settings: Settings, script: Callable[[], Script[T]]) -> T:
+    """Run one script that only reads: it waits for nobody who writes."""
+    return with_database(settings, lambda database: database.read(script))
+
+
+def read_rows(settings: Settings, script: Callable[[Cursor], Script[Page]]) -> Sequence[Row]:
+    """Return a whole list, the oldest first, up to LIST_ROWS."""
+    page = read_script(settings, lambda: script(Cursor(limit=LIST_ROWS, newest_first=False)))
+    if page.has_more:
+        click.echo(f"only the first {LIST_ROWS} are shown", err=True)
+    return page.rows
+
+
+def with_database(
+    settings: Settings,
+    work: Callable[[Database], Coroutine[Any, Any, T]],
+    *,
+    make: bool = False,
+) -> T:
+    """Do some work on the database of the settings; what a person can mend is said in words.
 
     Only with `make` is a database made where there is none: a command run in the wrong folder must
     not answer from an empty one.
     """
     path = settings.database_path.absolute()
-    if not path.exists():
+    try:
+        there = path.exists()
+    except OSError as error:
+        raise fail(f"cannot look at {path}: {error.strerror}") from error
+    if not there:
         if not make:
             raise fail(
                 f"there is no database at {path}: is this the folder that `serve` runs in, or is"
@@ -75,10 +139,17 @@ def run_script(settings: Settings, script: Callable[[], Script[T]], *, make: boo
 
     async def once() -> T:
         async with open_database(settings, clock=system_clock()) as database:
-            return await database.run(script)
+            return await work(database)
 
     try:
         return asyncio.run(once())
+    except SeveralProjects as error:
+        raise fail(f"several projects have that name; say which by its id: {error}") from error
+    except ProjectArchived as error:
+        raise fail(
+            f"the project {str(error)!r} is archived, which is for good: nothing can be made or"
+            " changed in it; `projects list` shows those that are not"
+        ) from error
     except (GatewayError, SchemaError) as error:
         raise fail(str(error)) from error
 
@@ -100,14 +171,25 @@ def show(
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        numeric = column.endswith(("_usd", "_bytes")) or column in {"spent", "held"}
+        numeric = column.endswith(("_usd", "_bytes")) or column in _NUMBERS
         table.add_column(
             column.replace("_", " "), justify="right" if numeric else "left", no_wrap=True
         )
     for row in rows:
-        table.add_row(*("" if row[column] is None else str(row[column]) for column in columns))
+        # As text: in a plain str, a name such as `[/b]` would be read as markup.
+        table.add_row(
+            *(Text("" if row[column] is None else str(row[column])) for column in columns)
+        )
     # Ids are there to be copied: a row too long for the terminal is wrapped by it, never folded.
     Console(width=_TABLE_WIDTH, soft_wrap=True).print(table)
+
+
+def show_facts(facts: Mapping[str, Any], *, text: str, as_json: bool) -> None:
+    """Print what a command has done: facts as JSON, or a text for people."""
+    if as_json:
+        show_json(facts)
+    else:
+        click.echo(text)
 
 
 def show_json(value: Any) -> None:
@@ -122,16 +204,6 @@ def moment(seconds: int | None) -> str | None:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
-class Usd(click.ParamType[int]):
-    """An amount of US dollars, such as 2.50; becomes micros."""
-
-    name = "usd"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Return micros."""
-        if isinstance(value, int):
-            return value
-        try:
-            return parse_usd(str(value))
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
+def when(seconds: int | None, *, as_json: bool) -> int | str | None:
+    """Return Unix seconds as a table or JSON shows them."""
+    return seconds if as_json else moment(seconds)

@@ -18,16 +18,21 @@ import click
 import httpx
 import uvloop
 
-from gateway.app import Running, open_database, running
-from gateway.billing.budgets import KEY, set_budget
-from gateway.billing.keys import VIRTUAL, NewKey, create_key, new_value
-from gateway.billing.ledger import audit, list_entries
+from gateway.app import Running, running
+from gateway.billing.audit import audit
+from gateway.billing.balances import KEY, Level
+from gateway.billing.budgets import set_budget
+from gateway.billing.key_values import VIRTUAL, new_value
+from gateway.billing.keys import NewKey
+from gateway.billing.ledger import list_entries
+from gateway.billing.levels import make_key
 from gateway.billing.money import format_usd, parse_usd
-from gateway.cli.common import fail
+from gateway.cli.common import a_change, fail
 from gateway.clock import Clock, system_clock
 from gateway.config import Settings
 from gateway.db.database import Database
 from gateway.db.script import Script, Sql
+from gateway.setup import open_database
 from gateway.simulator.server import Simulator
 from gateway.telemetry.logs import configure_logs
 from gateway.videos.mp4 import Mp4Check
@@ -110,21 +115,18 @@ async def _stage(folder: Path) -> AsyncIterator[Stage]:
 
 
 def _make_key(*, value: str, clock: Clock) -> Script[NewKey]:
-    key = yield from create_key(
-        project_name="demo",
+    key = yield from make_key(
+        a_change(clock),
+        project="demo",
         name="demo",
         value=value,
         key_id=clock.new_id("key"),
+        account_id=clock.new_id("svc_acct"),
         project_id=clock.new_id("proj"),
-        now=clock.now(),
     )
-    yield from set_budget(
-        level=KEY,
-        level_id=key.id,
-        period="month",
-        limit_micros=parse_usd(BUDGET_USD),
-        now=clock.now(),
-    )
+    level = Level(KEY, key.id, key.project_id)
+    limit_micros = parse_usd(BUDGET_USD)
+    yield from set_budget(a_change(clock), level, period="month", limit_micros=limit_micros)
     return key
 
 

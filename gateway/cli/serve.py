@@ -10,7 +10,7 @@ import click
 import uvloop
 
 from gateway.app import running
-from gateway.cli.common import EXIT_FAILED, EXIT_USAGE, complain, read_settings
+from gateway.cli.common import WrongSettings, fail, read_settings
 from gateway.clock import Clock
 from gateway.config import Settings, SettingsError, settings_fields
 from gateway.db.migrate import SchemaError
@@ -63,18 +63,16 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
 def serve(config: Path | None, **flags: Any) -> None:
     """Run the gateway. Settings: defaults < TOML file < environment < flags.
 
-    Secrets are no flags: GATEWAY_UPSTREAM_API_KEY, GATEWAY_ADMIN_KEY, or either with _FILE.
+    Secrets are no flags: GATEWAY_UPSTREAM_API_KEY and the like, or the same with _FILE.
     """
     settings = read_settings(config, serving=True, **flags)
     configure_logs(settings.log_format)
     try:
         uvloop.run(serve_until_signal(settings))
     except SettingsError as error:
-        complain(error)
-        raise SystemExit(EXIT_USAGE) from error
+        raise WrongSettings(error) from error
     except (SchemaError, DatabaseUnavailable) as error:
-        click.echo(f"video-gateway: {error}", err=True)
-        raise SystemExit(EXIT_FAILED) from error
+        raise fail(str(error)) from error
 
 
 async def serve_until_signal(

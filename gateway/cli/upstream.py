@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
-from gateway.app import load_catalogue, upstream_settings
 from gateway.cli.common import EXIT_FAILED, database_command, read_settings, show_json
 from gateway.config import Settings, UpstreamConfig
+from gateway.setup import load_catalogue, upstream_settings
 from gateway.upstream.check import CheckReport
 from gateway.upstream.client import Upstream
 
