@@ -6,44 +6,41 @@ listening ports; everything is made once, here, and passed on.
 
 import asyncio
 import contextlib
-import importlib.resources
-import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Final
+from functools import partial
+from typing import Any
 
 import structlog
-import uvicorn
 from starlette.types import ASGIApp
 
 from gateway import __version__
-from gateway.api.auth import Authenticator
-from gateway.api.health import Health, health_app, watch
+from gateway.alerts.deliver import Delivering, deliver_forever
+from gateway.api.auth import Authenticator, write_used_forever
+from gateway.api.health import Health, ops_app, watch
+from gateway.api.metrics import metrics_endpoint
 from gateway.api.parts import Parts
+from gateway.api.reads import Reads
 from gateway.api.routes import api_app
-from gateway.api.sending import AbortableHttp
+from gateway.billing.admin_keys import set_admin_key_of_settings
+from gateway.billing.audit_log import GATEWAY, Change
 from gateway.billing.catalogue import Catalogue
-from gateway.billing.catalogue_file import CatalogueError, read_catalogue
 from gateway.clock import Clock, system_clock
-from gateway.config import Settings, SettingsError, UpstreamConfig
+from gateway.config import Settings
 from gateway.db.database import Database
-from gateway.db.migrate import migrate
-from gateway.db.sqlite import open_sqlite
+from gateway.errors import DatabaseUnavailable
+from gateway.server import Server, listen, serve, stop
+from gateway.setup import load_catalogue, mail_settings, open_database, upstream_settings
 from gateway.store import ContentStore
 from gateway.store.folder import FolderStore
-from gateway.upstream.client import Upstream, UpstreamSettings
-from gateway.upstream.replies import OutcomeRules
+from gateway.upstream.client import Upstream
 from gateway.videos.janitor import Cleaning, clean_forever
 from gateway.videos.mirror import Mirroring, mirror_forever
 from gateway.videos.poller import Polling, poll_forever
 from gateway.videos.submit import Means
-from gateway.videos.work import Work
+from gateway.work import Work
 
-_BACKLOG: Final = 2048
-# How often the Date header is made anew.
-_TICK_SECONDS: Final = 1.0
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 
@@ -85,9 +82,17 @@ async def running(
     clock = clock or system_clock()
     catalogue = load_catalogue(settings)
     async with AsyncExitStack() as stack:
-        api_socket = stack.enter_context(_listen(settings.host, settings.port))
-        ops_socket = stack.enter_context(_listen(settings.ops_host, settings.ops_port))
+        api_socket = stack.enter_context(listen(settings.host, settings.port))
+        ops_socket = stack.enter_context(listen(settings.ops_host, settings.ops_port))
         database = await stack.enter_async_context(open_database(settings, clock=clock))
+        await database.run(
+            partial(
+                set_admin_key_of_settings,
+                Change(clock.new_id("audit_log"), clock.now(), GATEWAY, "settings"),
+                value=settings.admin_key,
+                key_id=clock.new_id("key"),
+            )
+        )
         store = FolderStore(settings.store_path)
         upstreams = {
             one.name: await stack.enter_async_context(Upstream(upstream_settings(one)))
@@ -106,10 +111,10 @@ async def running(
         )
         loops = [group.create_task(loop) for loop in _loops(parts, on_step=on_step)]
         servers = [
-            await _serve(group, app, listening, settings=settings)
+            await serve(group, app, listening, shutdown_seconds=settings.shutdown_seconds)
             for app, listening in (
                 (api_app(parts), api_socket),
-                (health_app(parts.health), ops_socket),
+                (_ops(parts), ops_socket),
             )
         ]
         started = Running(
@@ -137,62 +142,6 @@ async def running(
             _log.info("gateway_stopped")
 
 
-def load_catalogue(settings: Settings) -> Catalogue:
-    """Return the catalogue in force: the operator's file, or the packaged one.
-
-    Raises:
-        SettingsError: with every mistake in it.
-    """
-    try:
-        text = (
-            Path(settings.catalogue).read_text(encoding="utf-8")
-            if settings.catalogue
-            else importlib.resources.files("gateway.billing").joinpath("catalogue.toml").read_text()
-        )
-        catalogue = read_catalogue(text)
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError([f"catalogue: {error}"]) from error
-    except CatalogueError as error:
-        raise SettingsError([f"catalogue: {one}" for one in error.problems]) from error
-    names = {one.name for one in settings.all_upstreams()}
-    wanted = {f"models.{model.id}": model.upstream for model in catalogue.models.values()}
-    if catalogue.characters is not None:
-        wanted["characters"] = catalogue.characters.upstream
-    missing = [
-        f"catalogue: {where}: there is no upstream named {name!r}"
-        for where, name in wanted.items()
-        if name not in names
-    ]
-    if missing:
-        raise SettingsError(missing)
-    return catalogue
-
-
-@asynccontextmanager
-async def open_database(settings: Settings, *, clock: Clock) -> AsyncIterator[Database]:
-    """Yield the database of the settings, migrated to what this program needs."""
-    async with open_sqlite(settings.database_path) as database:
-        await migrate(database, now=clock.now())
-        yield database
-
-
-def upstream_settings(config: UpstreamConfig) -> UpstreamSettings:
-    """Return how the client is to speak to one configured upstream."""
-    return UpstreamSettings(
-        name=config.name,
-        base_url=config.base_url.rstrip("/"),
-        api_key=config.api_key,
-        post_seconds=config.post_seconds,
-        offers=frozenset(config.offers),
-        retention_seconds=config.retention_seconds,
-        pass_unknown_parameters=config.pass_unknown_parameters,
-        rules=OutcomeRules(
-            unknown_codes=frozenset(config.unknown_codes),
-            bad_gateway_is_refusal=config.bad_gateway_is_refusal,
-        ),
-    )
-
-
 def _parts(
     settings: Settings,
     *,
@@ -212,6 +161,7 @@ def _parts(
         store=store,
         upstreams=upstreams,
         authenticator=Authenticator(database=database, clock=clock),
+        reads=Reads(clock=clock, default_per_minute=settings.read_requests_per_minute),
         health=Health(clock=clock),
         work=work,
         submitting=Means(
@@ -222,20 +172,30 @@ def _parts(
             reply_seconds=settings.reply_seconds,
             first_poll_seconds=settings.poll_interval_seconds,
             disclose_budgets=settings.disclose_budgets,
+            budget_basis=settings.budget_basis,
         ),
     )
 
 
-async def _drain(parts: Parts, servers: Sequence["_Server"]) -> None:
+def _ops(parts: Parts) -> ASGIApp:
+    metrics = metrics_endpoint(
+        parts.database, clock=parts.clock, max_projects=parts.settings.metrics_max_projects
+    )
+    return ops_app(parts.health, metrics)
+
+
+async def _drain(parts: Parts, servers: Sequence[Server]) -> None:
     """Be unready, let requests and submits finish, then stop; health is answered to the end."""
     api, ops = servers
     parts.health.draining = True
     until = parts.clock.elapsed() + parts.settings.shutdown_seconds
-    await _stop(api)
+    await stop(api)
+    with contextlib.suppress(DatabaseUnavailable):
+        await parts.authenticator.write_used()
     left = await parts.work.drain(seconds=until - parts.clock.elapsed())
     if left:
         _log.error("shutdown_with_work_left", submits=left)
-    await _stop(ops)
+    await stop(ops)
 
 
 def _loops(parts: Parts, *, on_step: Callable[[str], None]) -> Iterator[Coroutine[Any, Any, None]]:
@@ -269,78 +229,17 @@ def _loops(parts: Parts, *, on_step: Callable[[str], None]) -> Iterator[Coroutin
             on_step=on_step,
         )
     )
-    yield clean_forever(Cleaning(database=parts.database, store=parts.store, clock=parts.clock))
-    yield watch(parts.health, database=parts.database, store=parts.store)
-
-
-class _Server(uvicorn.Server):
-    """uvicorn without its signal handlers: the process decides when it drains."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.listening = asyncio.Event()
-        self.stopped = asyncio.Event()
-        self._stopping = asyncio.Event()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.listening.set()
-
-    async def main_loop(self) -> None:
-        # uvicorn looks ten times a second whether to stop; a stop is to be noticed at once.
-        while not await self.on_tick(0):
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_TICK_SECONDS):
-                    await self._stopping.wait()
-
-    def stop(self) -> None:
-        """Stop listening, and end once what is in flight is answered."""
-        self.should_exit = True
-        self._stopping.set()
-
-    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
-        try:
-            await super().serve(sockets)
-        finally:
-            self.stopped.set()
-
-
-async def _serve(
-    group: asyncio.TaskGroup, app: ASGIApp, listening: socket.socket, *, settings: Settings
-) -> _Server:
-    config = uvicorn.Config(
-        app,
-        http=AbortableHttp,
-        ws="none",
-        lifespan="off",
-        access_log=False,
-        log_config=None,
-        server_header=False,
-        proxy_headers=False,
-        backlog=_BACKLOG,
-        timeout_graceful_shutdown=settings.shutdown_seconds,
+    yield deliver_forever(
+        Delivering(
+            database=parts.database,
+            clock=parts.clock,
+            mail=mail_settings(settings),
+            webhook_secret=settings.alert_webhook_secret,
+            wake=asyncio.Event(),
+            on_step=on_step,
+            jitter=parts.clock.chance,
+        )
     )
-    server = _Server(config)
-    group.create_task(server.serve([listening]))
-    await server.listening.wait()
-    return server
-
-
-async def _stop(server: _Server) -> None:
-    server.stop()
-    await server.stopped.wait()
-
-
-@contextlib.contextmanager
-def _listen(host: str, port: int) -> Iterator[socket.socket]:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        listening = socket.create_server((host, port), family=family, backlog=_BACKLOG)
-    except OSError as error:
-        raise SettingsError([f"cannot listen on {host}:{port}: {error.strerror}"]) from error
-    with listening:
-        yield listening
+    yield clean_forever(Cleaning(database=parts.database, store=parts.store, clock=parts.clock))
+    yield write_used_forever(parts.authenticator)
+    yield watch(parts.health, database=parts.database, store=parts.store)

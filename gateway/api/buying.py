@@ -5,38 +5,42 @@ that one's first answer. Every billable operation goes this way.
 """
 
 import asyncio
+import contextlib
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, time
-from email.utils import format_datetime
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 import structlog
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from gateway.api.body import ReadBody
+from gateway.api.dry_run import dry_run
 from gateway.api.edge import call
+from gateway.api.headers import cost, limits_left, notices, poll_after
 from gateway.api.intent import idempotency_key_of, intent_of
 from gateway.api.parts import Parts
-from gateway.billing.budgets import Account, Standing, accounting_day, look
-from gateway.billing.explain import refusal_message, remaining
-from gateway.billing.keys import Key
-from gateway.billing.money import format_usd
+from gateway.billing.balances import Account, accounting_day, look
+from gateway.billing.keys import ALL, Key
 from gateway.errors import (
+    DatabaseUnavailable,
     Draining,
+    InsufficientPermissions,
     InternalError,
     InvalidRequest,
     OperationNotOffered,
     OutcomeUnknown,
+    RateLimitExceeded,
     StoreUnavailable,
 )
 from gateway.upstream.client import Body, FilePart, Upstream
+from gateway.videos.admission import Admitted
 from gateway.videos.attempts import (
     Earlier,
     Intent,
     look_again,
     write_left,
+    write_refused,
 )
 from gateway.videos.order import Order
 from gateway.videos.outcomes import UNKNOWN_MESSAGE
@@ -44,7 +48,6 @@ from gateway.videos.submit import Submitted, submit
 
 DRY_RUN: Final = "x-gateway-dry-run"
 _OWN_HEADERS: Final = "x-gateway-"
-_MILLISECONDS: Final = 1000
 _LOOK_AGAIN_SECONDS: Final = 0.25
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
@@ -108,23 +111,31 @@ def upstream_offering(parts: Parts, name: str, operation: str) -> Upstream:
 
 async def buy(parts: Parts, request: Request, key: Key, wanted: Wanted, *, offer: str) -> Response:
     """Answer a billable request: with its price alone, with a new purchase, or an earlier one."""
+    if key.scope != ALL:
+        raise InsufficientPermissions(
+            "This key may only read. Ask whoever manages the gateway for a key that may buy."
+        )
     upstream = upstream_offering(parts, wanted.order.upstream, offer)
     idempotency_key = idempotency_key_of(request)  # a dry run uses none, but refuses a wrong one
     if is_dry_run(request):
-        return await _dry_run(parts, key, wanted.order)
-    check_health(parts)
+        return await dry_run(parts, key, wanted.order, basis=parts.submitting.basis(upstream))
     intent = await intent_of(
         request, wanted.order, files=wanted.body.files, idempotency_key=idempotency_key
     )
     while True:
-        outcome = await _attempt(parts, request, key, wanted, upstream=upstream, intent=intent)
+        try:
+            check_health(parts)
+            outcome = await _attempt(parts, request, key, wanted, upstream=upstream, intent=intent)
+        except (RateLimitExceeded, Draining, StoreUnavailable) as error:
+            if error.may_retry:
+                await _note_refused(parts, key, intent)
+            raise
         if isinstance(outcome, Submitted):
             return _created(parts, request, outcome, order=wanted.order)
         earlier = await _wait_for(parts, request, outcome)
         if not earlier.refused:
-            return _replayed(parts, request, earlier, intent)
+            return await _replayed(parts, request, key, earlier, intent)
         # It bought nothing, so this request is the first of its intent now.
-        check_health(parts)
         intent = replace(intent, is_first=True)
 
 
@@ -144,8 +155,7 @@ async def _attempt(
             parts.submitting,
             wanted.order,
             _outgoing(wanted),
-            project_id=key.project_id,
-            key_id=key.id,
+            key=key,
             video_id=video_id,
             intent=intent,
             upstream=upstream,
@@ -157,6 +167,19 @@ async def _attempt(
         await asyncio.wait([bought])
         watcher.cancel()
     return bought.result()
+
+
+async def _note_refused(parts: Parts, key: Key, intent: Intent) -> None:
+    """Write down that nothing was held: an SDK's retry of this is no repeat of what was bought."""
+    script = partial(
+        write_refused,
+        intent,
+        refused_id=parts.clock.new_id("refused"),
+        key_id=key.id,
+        now=parts.clock.now(),
+    )
+    with contextlib.suppress(DatabaseUnavailable):
+        await parts.database.run(script)
 
 
 async def _note_leaving(parts: Parts, request: Request, video_id: str) -> None:
@@ -181,81 +204,35 @@ async def _wait_for(parts: Parts, request: Request, earlier: Earlier) -> Earlier
 
 def _created(parts: Parts, request: Request, submitted: Submitted, *, order: Order) -> Response:
     call(request).facts |= {"video_id": submitted.video_id, "cost_micros": submitted.price_micros}
-    headers = {"x-gateway-cost-usd": format_usd(submitted.price_micros), **poll_after(parts)}
-    left = remaining(submitted.standings, disclose=parts.settings.disclose_budgets)
-    if left is not None:
-        headers["x-gateway-budget-remaining-usd"] = format_usd(left.available_micros)
-        headers["x-gateway-budget-level"] = left.level
+    headers = {
+        **cost(submitted.price_micros),
+        **poll_after(parts),
+        **limits_left(parts, submitted.admitted),
+        **notices(order, now=parts.clock.now()),
+    }
     ids = submitted.accepted.request_ids
     upstream_request_id = ids.relay or ids.provider
     if upstream_request_id is not None:
         headers["x-upstream-request-id"] = upstream_request_id
-    headers |= _notices(order, now=parts.clock.now())
     return Response(submitted.answer, media_type="application/json", headers=headers)
 
 
-def _notices(order: Order, *, now: int) -> dict[str, str]:
-    """Return RFC 8594's Sunset, and RFC 9745's Deprecation once that day has come."""
-    if order.model is None or order.model.sunset is None:
-        return {}
-    begins = datetime.combine(order.model.sunset, time(), UTC)
-    headers = {"sunset": format_datetime(begins, usegmt=True)}
-    if now >= begins.timestamp():
-        _log.info("model_past_sunset", model=order.model.id, sunset=str(order.model.sunset))
-        headers["deprecation"] = f"@{int(begins.timestamp())}"
-    return headers
-
-
-def _replayed(parts: Parts, request: Request, earlier: Earlier, intent: Intent) -> Response:
+async def _replayed(
+    parts: Parts, request: Request, key: Key, earlier: Earlier, intent: Intent
+) -> Response:
     call(request).facts |= {"video_id": earlier.video_id, "deduplicated": True}
     if earlier.answer is None:
         raise OutcomeUnknown(UNKNOWN_MESSAGE)
     by_key = intent.idempotency_key is not None
-    name = "idempotent-replayed" if by_key else "x-gateway-deduplicated"
-    headers = {name: "true", **poll_after(parts)}
-    return Response(earlier.answer, media_type="application/json", headers=headers)
-
-
-def poll_after(parts: Parts) -> dict[str, str]:
-    """Return the header that tells an SDK how fast to poll."""
-    return {"openai-poll-after-ms": str(parts.settings.poll_interval_seconds * _MILLISECONDS)}
-
-
-async def _dry_run(parts: Parts, key: Key, order: Order) -> Response:
     account = Account(key.project_id, key.id, accounting_day(parts.clock.now()))
     standings = await parts.database.read(partial(look, account))
-    refusing = tuple(one for one in standings if one.available_micros < order.price_micros)
-    shown = [one for one in standings if _may_see(parts, one)]
-    message = None
-    if refusing:
-        message = refusal_message(
-            refusing,
-            price_micros=order.price_micros,
-            model=order.model,
-            disclose=parts.settings.disclose_budgets,
-        )
-    facts: dict[str, Any] = {
-        "object": "video.dry_run",
-        "operation": order.operation,
-        **order.shown,
-        "cost_usd": format_usd(order.price_micros),
-        "allowed": not refusing,
-        "message": message,
-        "budgets": [
-            {
-                "level": one.level,
-                "period": one.period,
-                "remaining_usd": format_usd(one.available_micros - order.price_micros),
-            }
-            for one in shown
-        ],
+    headers = {
+        "idempotent-replayed" if by_key else "x-gateway-deduplicated": "true",
+        **cost(earlier.price_micros),
+        **poll_after(parts),
+        **limits_left(parts, Admitted(standings, ())),
     }
-    facts.pop("prompt", None)
-    return JSONResponse(facts)
-
-
-def _may_see(parts: Parts, standing: Standing) -> bool:
-    return remaining((standing,), disclose=parts.settings.disclose_budgets) is not None
+    return Response(earlier.answer, media_type="application/json", headers=headers)
 
 
 def _outgoing(wanted: Wanted) -> Body:

@@ -114,7 +114,10 @@ def _told(error: GatewayError | HTTPException) -> GatewayError:
         return MethodNotAllowed(
             "This path does not take that method.", headers=dict(error.headers or {})
         )
-    return NotFound("Unknown path. The API is at /v1/videos.", code="unknown_url")
+    return NotFound(
+        "Unknown path. The API is at /v1/videos and /v1/organization, described at /openapi.json.",
+        code="unknown_url",
+    )
 
 
 async def _answer_error(current: Call, error: GatewayError, send: Send) -> None:

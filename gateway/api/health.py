@@ -6,6 +6,7 @@ unready, since everything recorded and mirrored can still be read.
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -75,8 +76,8 @@ async def _look_at_store(health: Health, store: ContentStore) -> None:
         health.store_works = False
 
 
-def health_app(health: Health) -> Router:
-    """Return the ASGI application of the ops port."""
+def ops_app(health: Health, metrics: Callable[[Request], Awaitable[Response]]) -> Router:
+    """Return the ASGI application of the ops port: health, and the endpoint of metrics."""
 
     async def livez(_: Request) -> Response:
         return PlainTextResponse("ok")
@@ -90,7 +91,7 @@ def health_app(health: Health) -> Router:
             return JSONResponse({"ready": ready, "checks": shown}, status_code=status)
         return PlainTextResponse("ok" if ready else "not ready", status_code=status)
 
-    return Router([Route("/livez", livez), Route("/readyz", readyz)])
+    return Router([Route("/livez", livez), Route("/readyz", readyz), Route("/metrics", metrics)])
 
 
 def _ping() -> Script[None]:

@@ -1,10 +1,15 @@
 """What do the handlers of requests share?"""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeAlias
+
+from starlette.requests import Request
+from starlette.responses import Response
 
 from gateway.api.auth import Authenticator
 from gateway.api.health import Health
+from gateway.api.reads import Reads
 from gateway.billing.catalogue import Catalogue
 from gateway.clock import Clock
 from gateway.config import Settings
@@ -12,7 +17,7 @@ from gateway.db.database import Database
 from gateway.store import ContentStore
 from gateway.upstream.client import Upstream
 from gateway.videos.submit import Means
-from gateway.videos.work import Work
+from gateway.work import Work
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +31,10 @@ class Parts:
     store: ContentStore
     upstreams: Mapping[str, Upstream]
     authenticator: Authenticator
+    reads: Reads
     health: Health
     work: Work
     submitting: Means
+
+
+Handler: TypeAlias = Callable[[Parts, Request], Awaitable[Response]]

@@ -1,7 +1,6 @@
 """Which path does what?"""
 
-from collections.abc import Awaitable, Callable, Mapping
-from typing import TypeAlias
+from collections.abc import Mapping
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -20,10 +19,9 @@ from gateway.api.operations import (
     remix,
     retrieve_character,
 )
-from gateway.api.parts import Parts
+from gateway.api.organization.routes import ORGANIZATION
+from gateway.api.parts import Handler, Parts
 from gateway.api.videos import create, retrieve
-
-Handler: TypeAlias = Callable[[Parts, Request], Awaitable[Response]]
 
 
 def api_app(parts: Parts) -> Edge:
@@ -44,6 +42,7 @@ def api_app(parts: Parts) -> Edge:
             _route(parts, "/v1/videos/{video_id}/remix", {"POST": remix}),
             _route(parts, "/v1/videos/{video_id}/cancel", {"POST": cancel}),
             Route("/v1/videos/{video_id}/content", Content(parts), methods=["GET", "HEAD"]),
+            *(_route(parts, path, handlers) for path, handlers in ORGANIZATION.items()),
         ],
         redirect_slashes=False,
     )

@@ -8,11 +8,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.api.body import ReadBody, read_body
-from gateway.api.buying import Wanted, buy, poll_after
+from gateway.api.buying import Wanted, buy
 from gateway.api.edge import call
+from gateway.api.headers import cost, poll_after
 from gateway.api.parts import Parts
 from gateway.billing.keys import Key
-from gateway.billing.money import format_usd
 from gateway.errors import InvalidRequest, NotFound, OperationNotOffered
 from gateway.videos.images import BadImage, Image, read_image
 from gateway.videos.lifecycle import COMPLETED, FAILED
@@ -21,6 +21,7 @@ from gateway.videos.params import IMAGE_FIELD, check_create
 from gateway.videos.reading import find_character, find_video
 
 _NAMED: Final = "model"
+_READS: Final = {"GET", "HEAD"}
 
 
 async def create(parts: Parts, request: Request) -> Response:
@@ -55,16 +56,23 @@ async def retrieve(parts: Parts, request: Request) -> Response:
     if row is None:
         raise no_such_video(upstream_id)
     call(request).facts["video_id"] = row["id"]
-    headers = {"x-gateway-cost-usd": format_usd(row["cost_micros"])}
+    headers = cost(row["cost_micros"])
     if row["status"] not in {COMPLETED, FAILED}:
         headers |= poll_after(parts)
     return Response(row["object"], media_type="application/json", headers=headers)
 
 
 async def authenticate(parts: Parts, request: Request) -> Key:
-    """Return the key that sends a request, and put it into the request's log line."""
+    """Return the key that sends a request, and put it into the request's log line.
+
+    Raises:
+        InvalidApiKey: no key that may be used now.
+        RateLimitExceeded: the request reads, and the key has read too often.
+    """
     key = await parts.authenticator.authenticate(request.headers)
     call(request).facts |= {"project": key.project_name, "key_id": key.id}
+    if request.method in _READS:
+        parts.reads.count(key)
     return key
 
 

@@ -1,249 +1,123 @@
-"""Which limits are there, and which of them refuses?
+"""Which limits on spend are there? Scripts only.
 
-Balances exist for organization, project and key in the periods day, month and total (UTC
-calendar), budget or not, so that no first request of a period is refused for want of a row and
-every report has its rollup. The limit stands on the balance row itself: the conditional update
-that takes a hold reads limit, spend and held of one row at one moment.
+A budget is the limit that the balances of a level and period are opened with; the limit in force
+stands on the balance itself (balances.py), where every hold reads it.
 """
 
-from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
-from typing import Final
+from datetime import date
 
-from gateway.db.script import Row, Rows, Script, Sql
-
-ORGANIZATION: Final = "organization"
-PROJECT: Final = "project"
-KEY: Final = "key"
-LEVELS: Final = (ORGANIZATION, PROJECT, KEY)
-PERIODS: Final = ("day", "month", "total")
-# There is one organization; its balances need an id like the others.
-ORGANIZATION_ID: Final = "organization"
-_OPEN_ENDED: Final = "all"
-
-_TAKE: Final = (
-    "UPDATE balances SET held_micros = held_micros + $1"
-    " WHERE id IN ($2, $3, $4, $5, $6, $7, $8, $9, $10)"
-    " AND (limit_micros IS NULL OR spent_micros + held_micros + $1 <= limit_micros)"
-    " RETURNING id"
+from gateway.billing.audit_log import Change, already_made, write_line
+from gateway.billing.balances import (
+    PERIODS,
+    STANDING,
+    BalanceName,
+    Level,
+    Standing,
+    accounting_day,
+    balance_name,
+    open_balances,
+    period_start,
+    standings,
 )
-_MOVE: Final = (
-    "UPDATE balances SET held_micros = held_micros + $1, spent_micros = spent_micros + $2"
-    " WHERE id IN ($3, $4, $5, $6, $7, $8, $9, $10, $11)"
-)
-_LOOK: Final = (
-    "SELECT id, level, period, period_start, limit_micros, spent_micros, held_micros"
-    " FROM balances WHERE id IN ($1, $2, $3, $4, $5, $6, $7, $8, $9) ORDER BY id"
-)
-_OPEN: Final = (
-    "INSERT INTO balances (id, level, level_id, period, period_start, limit_micros,"
-    " spent_micros, held_micros)"
-    " SELECT $1, $2, $3, $4, $5, (SELECT limit_micros FROM budgets WHERE level = $2"
-    " AND level_id = $3 AND period = $4), 0, 0 WHERE true ON CONFLICT DO NOTHING"
-)
+from gateway.db.script import Row, Script, Sql
 
 
-@dataclass(frozen=True, slots=True)
-class Account:
-    """Whose money: one key of one project on one UTC day. It names exactly nine balances."""
+def set_budget(change: Change, level: Level, *, period: str, limit_micros: int) -> Script[Standing]:
+    """Set the limit of a level and period, for the running period and for those to come.
 
-    project_id: str
-    key_id: str
-    accounting_day: str
-
-    def balances(self) -> tuple["BalanceName", ...]:
-        """Return the nine balances, organization first, day before month before total."""
-        day = date.fromisoformat(self.accounting_day)
-        levels = ((ORGANIZATION, ORGANIZATION_ID), (PROJECT, self.project_id), (KEY, self.key_id))
-        return tuple(
-            BalanceName(level, level_id, period, period_start(period, day))
-            for level, level_id in levels
-            for period in PERIODS
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class BalanceName:
-    """Which balance: a level, a period, and when the period began (a UTC date, or `all`)."""
-
-    level: str
-    level_id: str
-    period: str
-    start: str
-
-    @property
-    def id(self) -> str:
-        """The primary key of the balance."""
-        return f"{self.level}:{self.level_id}:{self.period}:{self.start}"
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """One balance that has a limit, as it stood when it was looked at."""
-
-    level: str
-    period: str
-    period_start: str
-    limit_micros: int
-    spent_micros: int
-    held_micros: int
-
-    @property
-    def available_micros(self) -> int:
-        """What may still be held; negative after a settle above the hold."""
-        return self.limit_micros - self.spent_micros - self.held_micros
-
-    @property
-    def resets_on(self) -> str | None:
-        """The UTC date on which the next period begins, or None for a total."""
-        if self.period == "total":
-            return None
-        start = date.fromisoformat(self.period_start)
-        if self.period == "day":
-            return (start + timedelta(days=1)).isoformat()
-        return (start.replace(day=28) + timedelta(days=4)).replace(day=1).isoformat()
-
-
-class Refusal(Exception):
-    """A budget is too small for a hold. Raised inside a script, so that nothing changes."""
-
-    def __init__(self, refusing: tuple[Standing, ...]) -> None:
-        super().__init__(f"{len(refusing)} balances refuse")
-        self.refusing = refusing
-
-
-def accounting_day(now: int) -> str:
-    """Return the UTC day of a moment, as an ISO date."""
-    return datetime.fromtimestamp(now, UTC).date().isoformat()
-
-
-def period_start(period: str, day: date) -> str:
-    """Return when the period that a day belongs to began."""
-    match period:
-        case "day":
-            return day.isoformat()
-        case "month":
-            return day.replace(day=1).isoformat()
-    return _OPEN_ENDED
-
-
-def take(account: Account, *, amount_micros: int) -> Script[tuple[Standing, ...]]:
-    """Set money aside on all nine balances, and return those with a limit as they stand now.
-
-    Raises:
-        Refusal: at least one limit is too small; the transaction must not be kept.
+    Return how the period of the change stands.
     """
-    names = account.balances()
-    ids = tuple(name.id for name in names)
-    yield from open_balances(names)
-    taken = yield Sql(_TAKE, (amount_micros, *ids))
-    rows = yield Sql(_LOOK, ids)
-    if len(taken) < len(ids):
-        held = {row["id"] for row in taken}
-        raise Refusal(_standings([row for row in rows if row["id"] not in held]))
-    return _standings(rows)
-
-
-def look(account: Account) -> Script[tuple[Standing, ...]]:
-    """Return the balances of an account that have a limit, as they stand or would be opened."""
-    names = account.balances()
-    rows = yield Sql(_LOOK, tuple(name.id for name in names))
-    there = {row["id"] for row in rows}
-    standings = list(_standings(rows))
-    for name in names:
-        if name.id in there:
-            continue
-        budgets = yield Sql(
-            "SELECT limit_micros FROM budgets WHERE level = $1 AND level_id = $2 AND period = $3",
-            (name.level, name.level_id, name.period),
-        )
-        standings += [
-            Standing(name.level, name.period, name.start, int(row["limit_micros"]), 0, 0)
-            for row in budgets
-        ]
-    return tuple(standings)
-
-
-def move(account: Account, *, held_micros: int, spent_micros: int) -> Script[None]:
-    """Change held and spend of the nine balances by signed amounts, whatever the limits."""
-    ids = tuple(name.id for name in account.balances())
-    yield Sql(_MOVE, (held_micros, spent_micros, *ids))
-
-
-def open_balances(names: tuple[BalanceName, ...]) -> Script[None]:
-    """Make sure that balances exist, with the limit that their budget has."""
-    ids = tuple(name.id for name in names)
-    marks = ", ".join(f"${number}" for number in range(1, len(ids) + 1))
-    found = yield Sql(f"SELECT id FROM balances WHERE id IN ({marks})", ids)
-    if len(found) == len(ids):
-        return
-    there = {row["id"] for row in found}
-    for name in names:
-        if name.id not in there:
-            yield Sql(_OPEN, (name.id, name.level, name.level_id, name.period, name.start))
-
-
-def set_budget(
-    *, level: str, level_id: str, period: str, limit_micros: int, now: int
-) -> Script[Standing]:
-    """Set the limit of a level and period, for the running period and for those to come."""
-    day = datetime.fromtimestamp(now, UTC).date()
-    name = BalanceName(level, level_id, period, period_start(period, day))
+    before = yield from get_budget(level, period=period, now=change.now)
     yield Sql(
         "INSERT INTO budgets (level, level_id, period, limit_micros, updated_at)"
         " VALUES ($1, $2, $3, $4, $5) ON CONFLICT (level, level_id, period)"
         " DO UPDATE SET limit_micros = excluded.limit_micros, updated_at = excluded.updated_at",
-        (level, level_id, period, limit_micros, now),
+        (level.name, level.id, period, limit_micros, change.now),
     )
+    name = balance_name(level, period=period, now=change.now)
     yield from open_balances((name,))
-    rows = yield Sql(
-        "UPDATE balances SET limit_micros = $2 WHERE id = $1"
-        " RETURNING id, level, period, period_start, limit_micros, spent_micros, held_micros",
-        (name.id, limit_micros),
-    )
-    (standing,) = _standings(rows)
+    yield _limit_from(name, limit_micros)
+    rows = yield Sql(f"SELECT {STANDING} FROM balances WHERE id = $1", (name.id,))
+    yield from _write_change(change, level, period, before, limit_micros)
+    (standing,) = standings(rows)
     return standing
 
 
-def find_level(*, level: str, named: str | None) -> Script[str | None]:
-    """Return the id of a level: a project by its name, a key by its id; None if there is none."""
-    if level == ORGANIZATION:
-        return ORGANIZATION_ID
-    if level == PROJECT:
-        rows = yield Sql("SELECT id FROM projects WHERE name = $1", (named,))
-    else:
-        rows = yield Sql("SELECT id FROM keys WHERE id = $1", (named,))
-    return str(rows[0]["id"]) if rows else None
-
-
-def list_budgets(*, period: str, day: date) -> Script[list[Row]]:
-    """Return the budgets of a period, and what the running one that a day belongs to has used.
-
-    Columns: level, level_id, period, limit_micros, spent_micros, held_micros.
-    """
-    rows = yield Sql(
-        "SELECT budgets.level, budgets.level_id, budgets.period, budgets.limit_micros,"
-        " COALESCE(balances.spent_micros, 0) AS spent_micros,"
-        " COALESCE(balances.held_micros, 0) AS held_micros FROM budgets"
-        " LEFT JOIN balances ON balances.level = budgets.level"
-        " AND balances.level_id = budgets.level_id AND balances.period = budgets.period"
-        " AND balances.period_start = $2"
-        " WHERE budgets.period = $1 ORDER BY budgets.level, budgets.level_id",
-        (period, period_start(period, day)),
+def remove_budget(change: Change, level: Level, *, period: str) -> Script[bool]:
+    """Take the limit of a level and period away, at once; tell whether there was one."""
+    if (yield from already_made(change)) is not None:
+        return True
+    before = yield from get_budget(level, period=period, now=change.now)
+    if before is None:
+        return False
+    yield Sql(
+        "DELETE FROM budgets WHERE level = $1 AND level_id = $2 AND period = $3",
+        (level.name, level.id, period),
     )
-    return list(rows)
+    name = balance_name(level, period=period, now=change.now)
+    yield _limit_from(name, None)
+    yield from _write_change(change, level, period, before, None)
+    return True
 
 
-def _standings(rows: Rows | list[Row]) -> tuple[Standing, ...]:
-    return tuple(
-        Standing(
-            level=row["level"],
-            period=row["period"],
-            period_start=row["period_start"],
-            limit_micros=row["limit_micros"],
-            spent_micros=row["spent_micros"],
-            held_micros=row["held_micros"],
+def get_budget(level: Level, *, period: str, now: int) -> Script[Standing | None]:
+    """Return how the running period of a budget stands; None: there is no such budget."""
+    budgets = yield Sql(
+        "SELECT limit_micros FROM budgets WHERE level = $1 AND level_id = $2 AND period = $3",
+        (level.name, level.id, period),
+    )
+    if not budgets:
+        return None
+    name = balance_name(level, period=period, now=now)
+    rows = yield Sql("SELECT spent_micros, held_micros FROM balances WHERE id = $1", (name.id,))
+    spent, held = (int(amount) for amount in rows[0]) if rows else (0, 0)
+    limit_micros = int(budgets[0]["limit_micros"])
+    return Standing(level.name, period, name.start, limit_micros, spent, held)
+
+
+def list_budgets(*, now: int) -> Script[list[Row]]:
+    """Return all budgets with the spend and the held amount of their running period.
+
+    Columns: level, level_id, name, project_id, period, limit_micros, spent_micros, held_micros.
+    """
+    day = date.fromisoformat(accounting_day(now))
+    found: list[Row] = []
+    for period in PERIODS:
+        found += yield Sql(
+            "SELECT budgets.level, budgets.level_id, COALESCE(projects.name, keys.name) AS name,"
+            " COALESCE(projects.id, keys.project_id) AS project_id, budgets.period,"
+            " budgets.limit_micros, COALESCE(balances.spent_micros, 0) AS spent_micros,"
+            " COALESCE(balances.held_micros, 0) AS held_micros FROM budgets"
+            " LEFT JOIN balances ON balances.level = budgets.level"
+            " AND balances.level_id = budgets.level_id AND balances.period = budgets.period"
+            " AND balances.period_start = $2"
+            " LEFT JOIN projects ON budgets.level = 'project' AND projects.id = budgets.level_id"
+            " LEFT JOIN keys ON budgets.level = 'key' AND keys.id = budgets.level_id"
+            " WHERE budgets.period = $1 ORDER BY budgets.level, budgets.level_id",
+            (period, period_start(period, day)),
         )
-        for row in rows
-        if row["limit_micros"] is not None
+    return found
+
+
+def _limit_from(name: BalanceName, limit_micros: int | None) -> Sql:
+    # A hold may have opened the next period before: the change waited across midnight, or the
+    # clocks of two processes differ. Starts are ISO dates, and the one of a total is always `all`.
+    return Sql(
+        "UPDATE balances SET limit_micros = $5"
+        " WHERE level = $1 AND level_id = $2 AND period = $3 AND period_start >= $4",
+        (name.level, name.level_id, name.period, name.start, limit_micros),
+    )
+
+
+def _write_change(
+    change: Change, level: Level, period: str, before: Standing | None, limit_micros: int | None
+) -> Script[None]:
+    yield from write_line(
+        change,
+        "tenant.billing.overage_limit.updated",
+        resource="budget",
+        resource_id=f"{level.name}:{level.id}:{period}",
+        project_id=level.project_id,
+        before=None if before is None else {"limit_micros": before.limit_micros},
+        after=None if limit_micros is None else {"limit_micros": limit_micros},
     )

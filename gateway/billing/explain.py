@@ -6,17 +6,25 @@ it refused, unless the operator discloses budgets: others' spend can be read off
 
 from typing import Final
 
-from gateway.billing.budgets import ORGANIZATION, Standing
+from gateway.billing.balances import ORGANIZATION, Standing
 from gateway.billing.catalogue import Model
-from gateway.billing.money import format_usd
+from gateway.billing.money import AT_LIST, Basis, format_usd
 
 _PERIOD: Final = {"day": "daily", "month": "monthly", "total": "total"}
 
 
 def refusal_message(
-    refusing: tuple[Standing, ...], *, price_micros: int, model: Model | None, disclose: bool
+    refusing: tuple[Standing, ...],
+    *,
+    price_micros: int,
+    model: Model | None,
+    disclose: bool,
+    basis: Basis = AT_LIST,
 ) -> str:
-    """Return what a client is told: price, level, limit, spent, held, reset, what would fit."""
+    """Return what a client is told: price, level, limit, spent, held, reset, what would fit.
+
+    `price_micros` is on the basis, like the standings.
+    """
     price = f"This request costs ${format_usd(price_micros)}"
     tightest = min(refusing, key=lambda standing: standing.available_micros)
     if tightest.level == ORGANIZATION and not disclose:
@@ -29,7 +37,7 @@ def refusal_message(
     return (
         f"{price}, but the {tightest.level}'s {_PERIOD[tightest.period]} budget of"
         f" ${format_usd(tightest.limit_micros)} has ${left} left (spent ${spent},"
-        f" held ${held}){_reset(tightest)}. {_suggestion(tightest, model)}"
+        f" held ${held}){_reset(tightest)}. {suggestion(tightest.available_micros, model, basis)}"
     )
 
 
@@ -43,10 +51,12 @@ def _reset(standing: Standing) -> str:
     return "" if standing.resets_on is None else f"; it resets on {standing.resets_on} at 00:00 UTC"
 
 
-def _suggestion(standing: Standing, model: Model | None) -> str:
+def suggestion(available_micros: int, model: Model | None, basis: Basis) -> str:
+    """Return the dearest that a model offers for so much."""
     if model is None:
         return "Nothing was held."
-    fitting = [offer for offer in model.offers() if offer[2] <= standing.available_micros]
+    offers = [(size, seconds, basis.amount(micros)) for size, seconds, micros in model.offers()]
+    fitting = [offer for offer in offers if offer[2] <= available_micros]
     if not fitting:
         return f"Nothing that {model.id} offers would fit."
     size, seconds, price_micros = max(fitting, key=lambda offer: offer[2])

@@ -1,40 +1,60 @@
-"""Who is asking, and may they?
+"""Who is asking, and may they? Scripts only.
 
-A virtual key is `vgk_`, 30 random base62 characters (about 178 bits) and 6 base62 characters of a
-CRC-32 over what stands before them, so that a mistyped key is refused before any look-up. It is
-stored as its SHA-256 alone: at that entropy a plain hash cannot be searched. Admin keys have the
-same form and begin with `vga_`.
+A key and its value are two things: budget, spend and limits belong to the key, and a rotation gives
+it another value. A key may be used while it is not revoked and not expired, its service account has
+a role and was not deleted, and its project is not archived.
 """
 
-import hashlib
 import hmac
-import re
-import secrets
-import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from gateway.billing.audit_log import Change, write_line
+from gateway.billing.key_values import VIRTUAL, digest, redacted
+from gateway.billing.service_accounts import get_service_account
+from gateway.db.paging import Cursor, Listed, Page, read_page
 from gateway.db.script import Row, Script, Sql
 
-VIRTUAL: Final = "vgk"
-ADMIN: Final = "vga"
-_RANDOM_CHARACTERS: Final = 30
-_CHECK_CHARACTERS: Final = 6
-_BASE62: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-_FORM: Final = re.compile(r"vg[ka]_[0-9A-Za-z]{36}")
-
-
-class ProjectArchived(Exception):
-    """A key cannot be made in an archived project."""
+ALL: Final = "all"
+READ: Final = "read"
+_USABLE: Final = (
+    "keys.revoked_at IS NULL AND (keys.expires_at IS NULL OR keys.expires_at > $2)"
+    " AND projects.archived_at IS NULL AND service_accounts.deleted_at IS NULL"
+    " AND service_accounts.role <> 'none'"
+)
+_OWNERS: Final = (
+    " JOIN projects ON projects.id = keys.project_id"
+    " JOIN service_accounts ON service_accounts.id = keys.service_account_id"
+)
+_COLUMNS: Final = (
+    "keys.id, keys.project_id, keys.name, keys.scope, keys.created_at, keys.expires_at,"
+    " keys.revoked_at, keys.last_used_at, keys.service_account_id, projects.name AS project_name,"
+    " projects.archived_at AS project_archived_at, service_accounts.name AS account_name,"
+    " service_accounts.role AS account_role, service_accounts.created_at AS account_created_at,"
+    " (SELECT value_hint FROM key_values WHERE key_values.key_id = keys.id"
+    " ORDER BY CASE WHEN ends_at IS NULL THEN 0 ELSE 1 END, created_at DESC LIMIT 1) AS value_hint"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A virtual key that may be used now."""
+    """A virtual key that may be used now.
+
+    Attributes:
+        scope: ALL, or READ for a key that buys nothing.
+        ends_at: Unix seconds from which this value may be used no more, None: no end is known.
+        reads_per_minute: the limits of the project and of the key, None where there is none.
+    """
 
     id: str
+    value_sha256: str
     project_id: str
     project_name: str
+    scope: str
+    ends_at: int | None
+    project_reads_per_minute: int | None
+    reads_per_minute: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,105 +66,206 @@ class NewKey:
     project_id: str
 
 
-def new_value(kind: str) -> str:
-    """Return a fresh key value of a kind (VIRTUAL or ADMIN) from the system's secure randomness."""
-    body = "".join(secrets.choice(_BASE62) for _ in range(_RANDOM_CHARACTERS))
-    return f"{kind}_{body}{_check(f'{kind}_{body}')}"
-
-
-def well_formed(value: str, kind: str) -> bool:
-    """Tell whether a text can be a key of a kind at all: form and check digits."""
-    if not _FORM.fullmatch(value) or not value.startswith(f"{kind}_"):
-        return False
-    return hmac.compare_digest(_check(value[:-_CHECK_CHARACTERS]), value[-_CHECK_CHARACTERS:])
-
-
-def digest(value: str) -> str:
-    """Return what is stored of a key value: its SHA-256 in hex."""
-    return hashlib.sha256(value.encode()).hexdigest()
-
-
 def create_key(
-    *, project_name: str, name: str, value: str, key_id: str, project_id: str, now: int
-) -> Script[NewKey]:
-    """Make a key in a project, and the project with id `project_id` if its name is new.
-
-    Raises:
-        ProjectArchived: the project was archived.
-    """
-    project = yield from ensure_project(name=project_name, project_id=project_id, now=now)
+    change: Change,
+    *,
+    project_id: str,
+    account_id: str,
+    key_id: str,
+    name: str,
+    value: str,
+    scope: str = ALL,
+    expires_at: int | None = None,
+) -> Script[NewKey | None]:
+    """Make a key of a service account; None: the project has no such account."""
+    if (yield from get_service_account(project_id=project_id, account_id=account_id)) is None:
+        return None
     yield Sql(
-        "INSERT INTO keys (id, project_id, name, value_sha256, value_hint, created_at)"
-        " VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING",
-        (key_id, project, name, digest(value), value[-4:], now),
+        "INSERT INTO keys (id, project_id, service_account_id, name, scope, created_at, expires_at)"
+        " VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING",
+        (key_id, project_id, account_id, name, scope, change.now, expires_at),
     )
-    return NewKey(id=key_id, value=value, project_id=project)
+    yield _insert_value(key_id, value, now=change.now)
+    yield from write_line(
+        change,
+        "api_key.created",
+        resource="api_key",
+        resource_id=key_id,
+        project_id=project_id,
+        after={"name": name, "scope": scope, "expires_at": expires_at},
+    )
+    return NewKey(id=key_id, value=value, project_id=project_id)
 
 
-def ensure_project(*, name: str, project_id: str, now: int) -> Script[str]:
-    """Return the id of the project with a name, which is made if there is none.
+def rotate_key(
+    change: Change, *, key_id: str, value: str, grace_seconds: int
+) -> Script[NewKey | None]:
+    """Give a key another value; those it had end after the grace. None: no key to rotate.
 
-    Raises:
-        ProjectArchived: it was archived.
+    The key stays the same: budget, spend, limits and videos are untouched.
     """
+    found = yield from get_key(key_id=key_id)
+    if found is None or found["revoked_at"] is not None:
+        return None
     yield Sql(
-        "INSERT INTO projects (id, name, created_at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
-        (project_id, name, now),
+        "UPDATE key_values SET ends_at = $2 WHERE key_id = $1 AND value_sha256 <> $3"
+        " AND (ends_at IS NULL OR ends_at > $2)",
+        (key_id, change.now + grace_seconds, digest(value)),
     )
-    ((found, archived_at),) = yield Sql(
-        "SELECT id, archived_at FROM projects WHERE name = $1", (name,)
+    yield _insert_value(key_id, value, now=change.now)
+    yield from write_line(
+        change,
+        "api_key.updated",
+        resource="api_key",
+        resource_id=key_id,
+        project_id=found["project_id"],
+        before={"value": redacted(VIRTUAL, found["value_hint"])},
+        after={"value": redacted(VIRTUAL, value[-4:]), "grace_seconds": grace_seconds},
     )
-    if archived_at is not None:
-        raise ProjectArchived(name)
-    return str(found)
+    return NewKey(id=key_id, value=value, project_id=found["project_id"])
 
 
-def find_key(value_sha256: str) -> Script[Key | None]:
-    """Return the key with a digest, unless it was revoked or its project archived."""
+def find_key(value_sha256: str, *, now: int) -> Script[Key | None]:
+    """Return the key that a digest belongs to, if it may be used now."""
     rows = yield Sql(
-        "SELECT keys.id, keys.project_id, projects.name, keys.value_sha256 FROM keys"
-        " JOIN projects ON projects.id = keys.project_id"
-        " WHERE keys.value_sha256 = $1 AND keys.revoked_at IS NULL"
-        " AND projects.archived_at IS NULL",
-        (value_sha256,),
+        "SELECT keys.id, keys.project_id, projects.name AS project_name, keys.scope,"
+        " keys.expires_at, key_values.ends_at, key_values.value_sha256,"
+        " (SELECT reads_per_minute FROM limits WHERE level = 'project'"
+        " AND level_id = keys.project_id AND model = '') AS project_reads_per_minute,"
+        " (SELECT reads_per_minute FROM limits WHERE level = 'key'"
+        " AND level_id = keys.id AND model = '') AS reads_per_minute"
+        f" FROM key_values JOIN keys ON keys.id = key_values.key_id{_OWNERS}"
+        f" WHERE key_values.value_sha256 = $1 AND {_USABLE}"
+        " AND (key_values.ends_at IS NULL OR key_values.ends_at > $2)",
+        (value_sha256, now),
     )
-    for key_id, project_id, project_name, stored in rows:
-        if hmac.compare_digest(stored, value_sha256):
-            return Key(id=key_id, project_id=project_id, project_name=project_name)
+    for row in rows:
+        if hmac.compare_digest(row["value_sha256"], value_sha256):
+            ends = [row[name] for name in ("expires_at", "ends_at") if row[name] is not None]
+            return Key(
+                id=row["id"],
+                value_sha256=value_sha256,
+                project_id=row["project_id"],
+                project_name=row["project_name"],
+                scope=row["scope"],
+                ends_at=min(ends, default=None),
+                project_reads_per_minute=row["project_reads_per_minute"],
+                reads_per_minute=row["reads_per_minute"],
+            )
     return None
 
 
-def usable(*, key_id: str) -> Script[bool]:
-    """Tell whether a key may buy at this very moment: money never rests on a cache."""
+def usable(*, key_id: str, now: int, value_sha256: str | None = None) -> Script[bool]:
+    """Tell whether a key may buy at this very moment: money never rests on a cache.
+
+    With the value that it was found by, if any: one that a rotation ended buys nothing either.
+    """
     rows = yield Sql(
-        "SELECT 1 AS usable FROM keys JOIN projects ON projects.id = keys.project_id"
-        " WHERE keys.id = $1 AND keys.revoked_at IS NULL AND projects.archived_at IS NULL",
-        (key_id,),
+        f"SELECT 1 AS usable FROM keys{_OWNERS}"
+        f" WHERE keys.id = $1 AND keys.scope = 'all' AND {_USABLE} AND (CAST($3 AS TEXT) IS NULL"
+        " OR EXISTS (SELECT 1 FROM key_values WHERE value_sha256 = $3 AND key_id = $1"
+        " AND (ends_at IS NULL OR ends_at > $2)))",
+        (key_id, now, value_sha256),
     )
     return bool(rows)
 
 
-def list_keys() -> Script[list[Row]]:
-    """Return all keys, oldest first, without their values."""
+def get_key(*, key_id: str, project_id: str | None = None) -> Script[Row | None]:
+    """Return a key without its value, of any project or of this one; None: there is none.
+
+    Columns: those of keys, value_hint, project_name, project_archived_at, account_name,
+    account_role, account_created_at.
+    """
     rows = yield Sql(
-        "SELECT keys.id, projects.name AS project, keys.name, keys.value_hint, keys.created_at,"
-        " keys.revoked_at FROM keys JOIN projects ON projects.id = keys.project_id"
-        " ORDER BY keys.created_at, keys.id"
+        f"SELECT {_COLUMNS} FROM keys{_OWNERS} WHERE keys.id = $1"
+        " AND (CAST($2 AS TEXT) IS NULL OR keys.project_id = $2)",
+        (key_id, project_id),
     )
-    return list(rows)
+    return rows[0] if rows else None
 
 
-def revoke_key(*, key_id: str, now: int) -> Script[bool]:
+def list_keys(
+    cursor: Cursor, *, project_id: str | None = None, with_access: bool | None = None
+) -> Script[Page]:
+    """Return a page of keys (columns as get_key), those of one project without the revoked ones.
+
+    Args:
+        cursor: which page.
+        project_id: None lists the keys of all projects, revoked ones too.
+        with_access: only keys whose service account has (or has not) a role.
+    """
+    where, args = "true", ()  # type: tuple[str, tuple[str, ...]]
+    if project_id is not None:
+        where, args = "keys.project_id = $1 AND keys.revoked_at IS NULL", (project_id,)
+    if with_access is not None:
+        where += f" AND service_accounts.role {'<>' if with_access else '='} 'none'"
+    listed = Listed(columns=_COLUMNS, source=f"keys{_OWNERS}", table="keys", where=where, args=args)
+    return (yield from read_page(listed, cursor))
+
+
+def update_key(
+    change: Change,
+    *,
+    project_id: str,
+    key_id: str,
+    scope: str | None,
+    expires_at: int | None,
+) -> Script[Row | None]:
+    """Change what is not None; return the key, None: the project has no such key."""
+    before = yield from get_key(key_id=key_id, project_id=project_id)
+    if before is None or before["revoked_at"] is not None:
+        return None
+    after = {
+        "scope": before["scope"] if scope is None else scope,
+        "expires_at": before["expires_at"] if expires_at is None else expires_at,
+    }
+    yield Sql(
+        "UPDATE keys SET scope = $2, expires_at = $3 WHERE id = $1",
+        (key_id, after["scope"], after["expires_at"]),
+    )
+    yield from write_line(
+        change,
+        "api_key.updated",
+        resource="api_key",
+        resource_id=key_id,
+        project_id=project_id,
+        before={"scope": before["scope"], "expires_at": before["expires_at"]},
+        after=after,
+    )
+    return (yield from get_key(key_id=key_id))
+
+
+def revoke_key(change: Change, *, key_id: str, project_id: str | None = None) -> Script[bool]:
     """End a key for good; tell whether there is such a key. What is in flight still settles."""
-    rows = yield Sql(
-        "UPDATE keys SET revoked_at = COALESCE(revoked_at, $2) WHERE id = $1 RETURNING id",
-        (key_id, now),
-    )
-    return bool(rows)
+    found = yield from get_key(key_id=key_id, project_id=project_id)
+    if found is None:
+        return False
+    if found["revoked_at"] is None:
+        yield Sql("UPDATE keys SET revoked_at = $2 WHERE id = $1", (key_id, change.now))
+        yield from write_line(
+            change,
+            "api_key.deleted",
+            resource="api_key",
+            resource_id=key_id,
+            project_id=found["project_id"],
+            before={"name": found["name"]},
+        )
+    return True
 
 
-def _check(text: str) -> str:
-    number = zlib.crc32(text.encode())
-    return "".join(
-        _BASE62[number // 62**place % 62] for place in range(_CHECK_CHARACTERS - 1, -1, -1)
+def write_used(used: Mapping[str, int]) -> Script[None]:
+    """Write down when keys were last used: Unix seconds by key id."""
+    for key_id, moment in sorted(used.items()):
+        yield Sql(
+            "UPDATE keys SET last_used_at = $2"
+            " WHERE id = $1 AND (last_used_at IS NULL OR last_used_at < $2)",
+            (key_id, moment),
+        )
+
+
+def _insert_value(key_id: str, value: str, *, now: int) -> Sql:
+    return Sql(
+        "INSERT INTO key_values (value_sha256, key_id, value_hint, created_at)"
+        " VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
+        (digest(value), key_id, value[-4:], now),
     )

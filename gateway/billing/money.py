@@ -6,16 +6,47 @@ never charged too low.
 """
 
 import re
+from dataclasses import dataclass
 from decimal import ROUND_CEILING, Context, Decimal
 from typing import Final
 
 MICROS_PER_USD: Final = 1_000_000
+MICROS_PER_CENT: Final = 10_000
 # Ten billion dollars: far above any budget, far below what a BIGINT holds.
 MAX_MICROS: Final = 10_000_000_000 * MICROS_PER_USD
+PPM: Final = 1_000_000
 _DECIMALS: Final = 6
 _PLAIN: Final = re.compile(r"[0-9]+(?:\.[0-9]+)?", re.ASCII)
 # A product of more digits than it keeps would else be rounded to the nearest, before the ceiling.
 _UPWARD: Final = Context(rounding=ROUND_CEILING)
+
+
+LIST: Final = "list"
+COST: Final = "cost"
+
+
+@dataclass(frozen=True, slots=True)
+class Basis:
+    """What a list price is to a budget.
+
+    Attributes:
+        name: LIST (the price itself) or COST (what it really costs).
+        multiplier_ppm: what of a list price it really costs, in millionths.
+    """
+
+    name: str = LIST
+    multiplier_ppm: int = PPM
+
+    def amount(self, list_micros: int) -> int:
+        """Return what counts against a budget."""
+        return list_micros if self.name == LIST else self.cost(list_micros)
+
+    def cost(self, list_micros: int) -> int:
+        """Return what a list price really costs, rounded up."""
+        return -(-list_micros * self.multiplier_ppm // PPM)
+
+
+AT_LIST: Final = Basis()
 
 
 def parse_usd(text: str) -> int:

@@ -1,12 +1,15 @@
 """Who has spent what?"""
 
 from datetime import date
+from typing import Final
 
-from gateway.billing.budgets import period_start
+from gateway.billing.balances import period_start
 from gateway.db.script import Row, Script, Sql
 
+_WITHOUT_KEYS: Final = " AND balances.level <> 'key'"
 
-def spend_by_level(*, period: str, day: date) -> Script[list[Row]]:
+
+def spend_by_level(*, period: str, day: date, with_keys: bool = True) -> Script[list[Row]]:
     """Return spend, held and limit of the period that a day belongs to, organization first.
 
     Columns: level, level_id, name, period_start, limit_micros, spent_micros, held_micros.
@@ -18,6 +21,7 @@ def spend_by_level(*, period: str, day: date) -> Script[list[Row]]:
         " LEFT JOIN projects ON balances.level = 'project' AND projects.id = balances.level_id"
         " LEFT JOIN keys ON balances.level = 'key' AND keys.id = balances.level_id"
         " WHERE balances.period = $1 AND balances.period_start = $2"
+        f"{'' if with_keys else _WITHOUT_KEYS}"
         " ORDER BY CASE balances.level WHEN 'organization' THEN 0 WHEN 'project' THEN 1 ELSE 2 END,"
         " balances.level_id",
         (period, period_start(period, day)),

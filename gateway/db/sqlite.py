@@ -195,6 +195,8 @@ def drive(connection: sqlite3.Connection, script: Script[T]) -> T:
     try:
         text, args = next(script)
         while True:
+            if len(args) > PARAMETER_LIMIT:
+                raise ValueError(f"a statement has {len(args)} arguments, over {PARAMETER_LIMIT}")
             rows = connection.execute(
                 text.replace(SKIP_LOCKED, ""), dict(zip(_KEYS, args, strict=False))
             ).fetchall()

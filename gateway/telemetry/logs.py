@@ -15,8 +15,12 @@ import structlog
 def configure_logs(log_format: str, *, stream: TextIO = sys.stdout) -> None:
     """Send the log to a stream; `auto` is coloured text on a terminal and JSON elsewhere."""
     console = log_format == "console" or (log_format == "auto" and stream.isatty())
+    # The default formatter is rich's where rich is installed, and shows the locals of every frame:
+    # keys and prompts among them.
     renderer: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer() if console else structlog.processors.JSONRenderer()
+        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+        if console
+        else structlog.processors.JSONRenderer()
     )
     tracebacks = [] if console else [structlog.processors.format_exc_info]
     structlog.configure(

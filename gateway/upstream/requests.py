@@ -45,6 +45,7 @@ class UpstreamSettings:
         private_hosts: hosts that content redirects may lead to although they are not public.
         offers: those of OPERATIONS that it has.
         retention_seconds: how long it keeps content, where a video's object does not say.
+        cost_multiplier_ppm: what of a list price it really costs, in millionths.
         pass_unknown_parameters: unknown parameters of a create are forwarded, not refused.
     """
 
@@ -63,6 +64,7 @@ class UpstreamSettings:
     offers: frozenset[str] = frozenset({"create", "retrieve", "content"})
     retention_seconds: int = 86_400
     pass_unknown_parameters: bool = False
+    cost_multiplier_ppm: int = 1_000_000
 
     @property
     def variants(self) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 Scripts only, fenced by claim numbers as polls are.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -32,6 +33,11 @@ class AssetClaim:
     upstream_id: str
     expires_at: int
     attempts: int
+
+    @property
+    def log_facts(self) -> Mapping[str, str]:
+        """What the log says it is about."""
+        return {"video_id": self.video_id}
 
 
 def claim_assets(*, limit: int, lease_ends_at: int, now: int) -> Script[list[AssetClaim]]:

@@ -10,7 +10,8 @@ connections, without an idempotency key. Two ways lead back to the first attempt
   was gone before it was answered, else the newest.
 
 An attempt whose hold was released bought nothing: it never answers for another, and frees its key.
-The retry that it explains buys anew, even where the same fields were bought before it.
+The retry that it explains buys anew, even where the same fields were bought before it. So does the
+retry of a request that was refused before it held anything, where that refusal invites one.
 """
 
 from dataclasses import dataclass
@@ -27,8 +28,9 @@ _NO_RETRY_COUNT: Final = 2**31 - 1
 
 _FACTS: Final = (
     "SELECT attempts.video_id, attempts.fields_sha256, attempts.answer, attempts.left_at,"
-    " videos.orphaned_at, videos.refused_at, videos.submit_lease_ends_at FROM attempts"
-    " JOIN videos ON videos.id = attempts.video_id"
+    " videos.orphaned_at, videos.refused_at, videos.submit_lease_ends_at,"
+    " COALESCE(holds.settled_micros, holds.amount_micros) AS price_micros FROM attempts"
+    " JOIN videos ON videos.id = attempts.video_id JOIN holds ON holds.id = videos.hold_id"
 )
 
 
@@ -58,12 +60,14 @@ class Earlier:
         answer: the body of the first answer, or None while there is none.
         unknown: its outcome is unknown, or nobody is left who could find it out.
         refused: it bought nothing; the request is to be treated as the first.
+        price_micros: what is held for it, or what it came to.
     """
 
     video_id: str
     answer: str | None
     unknown: bool
     refused: bool
+    price_micros: int
 
     @property
     def over(self) -> bool:
@@ -72,17 +76,23 @@ class Earlier:
 
 
 def find_earlier(
-    intent: Intent, *, project_id: str, key_id: str, now: int
+    intent: Intent, *, video_id: str, project_id: str, key_id: str, now: int
 ) -> Script[Earlier | None]:
     """Return the attempt that a request repeats, and claim it for this retry; None: a new one.
+
+    A submit that has written its own attempt is a new one, and one that has claimed another's finds
+    it again: the script may run twice whole.
 
     Raises:
         IdempotencyKeyReused: the key was used for other fields.
     """
+    own = yield Sql("SELECT 1 AS own FROM attempts WHERE video_id = $1", (video_id,))
+    if own:
+        return None
     if intent.idempotency_key is not None:
         return (yield from _by_key(intent, project_id=project_id, now=now))
     if intent.retry_count > 0 and not intent.is_first:
-        return (yield from _by_retry(intent, key_id=key_id, now=now))
+        return (yield from _by_retry(intent, video_id=video_id, key_id=key_id, now=now))
     return None
 
 
@@ -102,6 +112,15 @@ def write_attempt(
             now,
             intent.retry_count,
         ),
+    )
+
+
+def write_refused(intent: Intent, *, refused_id: str, key_id: str, now: int) -> Script[None]:
+    """Write down that a request was refused before it held anything, and may be sent again."""
+    yield Sql(
+        "INSERT INTO refused_attempts (id, key_id, fields_sha256, retry_count, created_at)"
+        " VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
+        (refused_id, key_id, intent.fields_sha256, intent.retry_count, now),
     )
 
 
@@ -138,6 +157,7 @@ def look_again(video_id: str, *, now: int) -> Script[Earlier]:
 
 def forget_old(*, now: int) -> Script[int]:
     """Remove attempts that can answer for nothing any more; return how many."""
+    yield Sql("DELETE FROM refused_attempts WHERE created_at < $1", (now - IDEMPOTENCY_SECONDS,))
     rows = yield Sql(
         "DELETE FROM attempts WHERE created_at < $1 RETURNING video_id",
         (now - IDEMPOTENCY_SECONDS,),
@@ -155,8 +175,8 @@ def _by_key(intent: Intent, *, project_id: str, now: int) -> Script[Earlier | No
         # What is older than a day holds its key no longer.
         yield Sql(
             "UPDATE attempts SET idempotency_key = NULL, retry_count = $3 WHERE project_id = $1"
-            " AND idempotency_key = $2",
-            (project_id, intent.idempotency_key, _NO_RETRY_COUNT),
+            " AND idempotency_key = $2 AND created_at <= $4",
+            (project_id, intent.idempotency_key, _NO_RETRY_COUNT, now - IDEMPOTENCY_SECONDS),
         )
         return None
     if rows[0]["fields_sha256"] != intent.fields_sha256:
@@ -167,7 +187,12 @@ def _by_key(intent: Intent, *, project_id: str, now: int) -> Script[Earlier | No
     return _earlier(rows[0], now=now)
 
 
-def _by_retry(intent: Intent, *, key_id: str, now: int) -> Script[Earlier | None]:
+def _by_retry(intent: Intent, *, video_id: str, key_id: str, now: int) -> Script[Earlier | None]:
+    claimed = yield Sql(f"{_FACTS} WHERE attempts.claimed_by = $1", (video_id,))
+    if claimed:
+        return _unless_refused(_earlier(claimed[0], now=now))
+    if (yield from _was_refused(intent, key_id=key_id, now=now)):
+        return None
     rows = yield Sql(
         f"{_FACTS} WHERE attempts.key_id = $1 AND attempts.fields_sha256 = $2"
         " AND attempts.created_at >= $3 AND attempts.retry_count < $4"
@@ -179,12 +204,26 @@ def _by_retry(intent: Intent, *, key_id: str, now: int) -> Script[Earlier | None
     if not rows:
         return None
     yield Sql(
-        "UPDATE attempts SET retry_count = $2 WHERE video_id = $1",
-        (rows[0]["video_id"], intent.retry_count),
+        "UPDATE attempts SET retry_count = $2, claimed_by = $3 WHERE video_id = $1",
+        (rows[0]["video_id"], intent.retry_count, video_id),
     )
-    earlier = _earlier(rows[0], now=now)
+    return _unless_refused(_earlier(rows[0], now=now))
+
+
+def _unless_refused(earlier: Earlier) -> Earlier | None:
     # What is sent again after a refusal is a purchase of its own, whatever was bought before it.
     return None if earlier.refused else earlier
+
+
+def _was_refused(intent: Intent, *, key_id: str, now: int) -> Script[bool]:
+    """Tell whether a retry repeats a request that was refused; each explains one retry."""
+    rows = yield Sql(
+        "DELETE FROM refused_attempts WHERE id IN (SELECT id FROM refused_attempts"
+        " WHERE key_id = $1 AND fields_sha256 = $2 AND created_at >= $3 AND retry_count < $4"
+        " ORDER BY created_at DESC, id DESC LIMIT 1) RETURNING id",
+        (key_id, intent.fields_sha256, now - intent.window_seconds, intent.retry_count),
+    )
+    return bool(rows)
 
 
 def _earlier(row: Row, *, now: int) -> Earlier:
@@ -195,4 +234,5 @@ def _earlier(row: Row, *, now: int) -> Earlier:
         unknown=not answered
         and (row["orphaned_at"] is not None or now > row["submit_lease_ends_at"]),
         refused=row["refused_at"] is not None,
+        price_micros=row["price_micros"],
     )

@@ -1,8 +1,9 @@
 """What has to be put right from time to time?
 
 Submits whose lease has lapsed without an outcome become orphans; attempts too old to answer for a
-retry are forgotten; abandoned temporary files go. It is a periodic turn, never a part of starting
-up: at start another process may be in the middle of the very submit that looks abandoned.
+retry are forgotten, and counts of minutes and days gone by; abandoned temporary files go. It is a
+periodic turn, never a part of starting up: at start another process may be in the middle of the
+very submit that looks abandoned.
 """
 
 import asyncio
@@ -12,6 +13,7 @@ from typing import Final
 
 import structlog
 
+from gateway.billing.limits import forget_counts
 from gateway.clock import Clock
 from gateway.db.database import Database
 from gateway.errors import DatabaseUnavailable, StoreUnavailable
@@ -60,9 +62,11 @@ async def _orphan_lapsed(cleaning: Cleaning) -> None:
 
 
 async def _forget_attempts(cleaning: Cleaning) -> None:
-    forgotten = await cleaning.database.run(partial(forget_old, now=cleaning.clock.now()))
-    if forgotten:
-        _log.info("attempts_forgotten", attempts=forgotten)
+    now = cleaning.clock.now()
+    forgotten = await cleaning.database.run(partial(forget_old, now=now))
+    counts = await cleaning.database.run(partial(forget_counts, now=now))
+    if forgotten or counts:
+        _log.info("attempts_forgotten", attempts=forgotten, request_counts=counts)
 
 
 async def _sweep(cleaning: Cleaning) -> None:

@@ -53,7 +53,7 @@ class Terms:
     rate_micros: int
     images_micros: int
     moderated_is_billed: bool
-    amount_micros: int
+    list_micros: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,17 +72,17 @@ class Completed:
         has_content: False where the object itself says that there is none.
     """
 
-    amount_micros: int
+    list_micros: int
     above_hold: bool
     has_content: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """Over, and billed only where the model's moderation is (`amount_micros`, mostly 0)."""
+    """Over, and billed only where the model's moderation is (`list_micros`, mostly 0)."""
 
     reason: str
-    amount_micros: int
+    list_micros: int
 
 
 def normalise(status: str) -> str | None:
@@ -102,14 +102,14 @@ def judge(video: dict[str, Any], terms: Terms) -> Pending | Completed | Failed |
             billed = has_content or terms.moderated_is_billed
             amount = _actual_micros(video, terms) if billed else 0
             return Completed(
-                amount_micros=amount,
-                above_hold=amount > terms.amount_micros,
+                list_micros=amount,
+                above_hold=amount > terms.list_micros,
                 has_content=has_content,
             )
         case "failed":
             reason = failure_code(video)
             billed = terms.moderated_is_billed and reason == MODERATED
-            return Failed(reason=reason, amount_micros=terms.amount_micros if billed else 0)
+            return Failed(reason=reason, list_micros=terms.list_micros if billed else 0)
     return Pending(status=status)
 
 
@@ -122,10 +122,10 @@ def failure_code(video: dict[str, Any]) -> str:
 
 def _actual_micros(video: dict[str, Any], terms: Terms) -> int:
     if terms.unit != "second" or terms.operation == EXTENSION:
-        return terms.amount_micros
+        return terms.list_micros
     seconds = clip_seconds_of(video)
     if seconds is None:
-        return terms.amount_micros
+        return terms.list_micros
     return charge(rate_micros=terms.rate_micros, units=seconds) + terms.images_micros
 
 

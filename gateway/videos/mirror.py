@@ -25,6 +25,7 @@ from gateway.clock import Clock
 from gateway.db.database import Database
 from gateway.errors import StoreUnavailable
 from gateway.store import ContentStore
+from gateway.turns import Loop, work_off
 from gateway.upstream.client import Upstream
 from gateway.upstream.content import ContentStream, ContentUnavailable
 from gateway.videos.assets import (
@@ -36,7 +37,6 @@ from gateway.videos.assets import (
     write_mirrored,
 )
 from gateway.videos.mp4 import Mp4Check
-from gateway.videos.turns import Loop, work_off
 
 STEPS: Final = ("mirror.claimed", "mirror.written", "mirror.stored", "mirror.recorded")
 TURN_SECONDS: Final = 1.0

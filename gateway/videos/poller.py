@@ -15,6 +15,7 @@ import structlog
 
 from gateway.clock import Clock
 from gateway.db.database import Database
+from gateway.turns import Loop, work_off
 from gateway.upstream.client import Upstream
 from gateway.upstream.envelopes import RequestIds
 from gateway.upstream.replies import Found, Missing, Unclear
@@ -25,11 +26,11 @@ from gateway.videos.polls import (
     claim_due,
     write_completed,
     write_failed,
+    write_given_up,
     write_nothing,
     write_orphan,
     write_pending,
 )
-from gateway.videos.turns import Loop, work_off
 
 STEPS: Final = ("poll.claimed", "poll.answered", "poll.recorded")
 # How often the database is asked for due videos; due_at has whole seconds.
@@ -125,7 +126,7 @@ async def _found(
     match judge(reply.object, claim.terms):
         case None:
             await _said_nothing(polling, claim, "unknown_status", missing=False, log=log)
-        case Pending() as pending if now - claim.recorded_at > polling.patience_seconds:
+        case Pending() as pending if _out_of_patience(polling, claim, now=now):
             log.debug("poll_pending", status=pending.status)
             await _said_nothing(polling, claim, "never_ended", missing=False, log=log)
         case Pending() as pending:
@@ -149,12 +150,12 @@ async def _found(
                 )
             )
             polling.on_completed()
-            _report_end(log, ended, "video_completed", settled_micros=completed.amount_micros)
+            _report_end(log, ended, "video_completed", list_micros=completed.list_micros)
             if ended.written and completed.above_hold:
                 log.error(
                     "settled_above_hold",
-                    held_micros=claim.terms.amount_micros,
-                    settled_micros=completed.amount_micros,
+                    held_list_micros=claim.terms.list_micros,
+                    list_micros=completed.list_micros,
                 )
         case Failed() as failed:
             ended = await polling.database.run(
@@ -174,8 +175,13 @@ async def _said_nothing(
 ) -> None:
     now = polling.clock.now()
     lost = missing and claim.missing_polls + 1 >= MISSING_POLLS_LIMIT
-    orphaned = not claim.orphaned and (lost or now - claim.recorded_at > polling.patience_seconds)
-    if orphaned:
+    over = not claim.orphaned and (lost or _out_of_patience(polling, claim, now=now))
+    # What a person has settled needs no person again.
+    given_up = over and claim.settled_at is not None
+    orphaned = over and not given_up
+    if given_up:
+        script = partial(write_given_up, claim, now=now)
+    elif orphaned:
         due_at = now + ORPHAN_INTERVAL_SECONDS
         script = partial(write_orphan, claim, reason=reason, due_at=due_at, now=now)
     else:
@@ -185,6 +191,8 @@ async def _said_nothing(
         script = partial(write_nothing, claim, missing=missing, due_at=due_at, now=now)
     if not await polling.database.run(script):
         log.warning("poll_lease_lost")
+    elif given_up:
+        log.warning("poll_given_up", reason=reason)
     elif orphaned:
         log.error("video_orphaned", reason=reason)
     else:
@@ -200,6 +208,12 @@ def _report_end(
         log.error("ended_hold_corrected", correction_micros=ended.correction_micros, **facts)
     else:
         log.info(event, **facts)
+
+
+def _out_of_patience(polling: Polling, claim: Claim, *, now: int) -> bool:
+    # It begins anew once a person has settled an orphan.
+    since = max(claim.recorded_at, claim.settled_at or 0)
+    return now - since > polling.patience_seconds
 
 
 def _next_poll(polling: Polling, claim: Claim, *, orphaned: bool, now: int) -> int:

@@ -24,14 +24,19 @@ _CLAIMED: Final = (
     " videos.fields, videos.object, videos.created_at, videos.recorded_at, videos.completed_at,"
     " videos.missing_polls, videos.orphaned_at, videos.hold_id, holds.model, holds.operation,"
     " holds.unit, holds.rate_micros, holds.images_micros, holds.moderated_is_billed,"
-    " holds.amount_micros FROM videos"
+    " holds.list_micros, CASE WHEN holds.state = 'settled' THEN holds.ended_at END AS settled_at"
+    " FROM videos"
     " JOIN holds ON holds.id = videos.hold_id WHERE videos.id IN "
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A video that is ours to poll until the lease ends."""
+    """A video that is ours to poll until the lease ends.
+
+    Attributes:
+        settled_at: when a person settled it; only its end, which may correct the amount, is open.
+    """
 
     video_id: str
     claim_number: int
@@ -43,9 +48,15 @@ class Claim:
     recorded_at: int
     missing_polls: int
     orphaned: bool
+    settled_at: int | None
     model: str
     hold_id: str
     terms: Terms
+
+    @property
+    def log_facts(self) -> Mapping[str, str]:
+        """What the log says it is about."""
+        return {"video_id": self.video_id}
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +129,17 @@ def write_orphan(claim: Claim, *, reason: str, due_at: int, now: int) -> Script[
     return bool(rows)
 
 
+def write_given_up(claim: Claim, *, now: int) -> Script[bool]:
+    """Look no more for the end of a video that a person has settled. What it cost stays."""
+    rows = yield Sql(
+        "UPDATE videos SET status = $3, object = $4, polled_at = $5, due_at = NULL,"
+        " orphaned_at = NULL, orphan_reason = NULL"
+        " WHERE id = $1 AND claim_number = $2 RETURNING id",
+        (claim.video_id, claim.claim_number, FAILED, _json(outcome_unknown(claim.shown)), now),
+    )
+    return bool(rows)
+
+
 def write_completed(
     claim: Claim,
     completed: Completed,
@@ -168,10 +190,10 @@ def write_completed(
             " claim_number) VALUES ($1, $2, $3, $4, $5, 0, $4, 0) ON CONFLICT DO NOTHING",
             (asset_id, claim.video_id, variant, now, expires_at),
         )
-    amount = completed.amount_micros
-    if (yield from ledger.settle(claim.hold_id, amount_micros=amount, reason="completed", now=now)):
+    amount = completed.list_micros
+    if (yield from ledger.settle(claim.hold_id, list_micros=amount, reason="completed", now=now)):
         return Ended(written=True)
-    return (yield from _correct(claim, amount_micros=amount, now=now))
+    return (yield from _correct(claim, list_micros=amount, now=now))
 
 
 def write_failed(
@@ -186,24 +208,24 @@ def write_failed(
     )
     if not rows:
         return Ended(written=False)
-    amount = failed.amount_micros
+    amount = failed.list_micros
     if amount:
         ended = yield from ledger.settle(
-            claim.hold_id, amount_micros=amount, reason=failed.reason, now=now
+            claim.hold_id, list_micros=amount, reason=failed.reason, now=now
         )
     else:
         ended = yield from ledger.release(claim.hold_id, reason=failed.reason, now=now)
     if ended:
         return Ended(written=True)
-    return (yield from _correct(claim, amount_micros=amount, now=now))
+    return (yield from _correct(claim, list_micros=amount, now=now))
 
 
-def _correct(claim: Claim, *, amount_micros: int, now: int) -> Script[Ended]:
+def _correct(claim: Claim, *, list_micros: int, now: int) -> Script[Ended]:
     # The hold had ended already: released before a late answer came, or settled by a person.
     change = yield from ledger.correct(
         claim.hold_id,
         entry_id=f"{claim.hold_id}/final",
-        amount_micros=amount_micros,
+        list_micros=list_micros,
         reason="ended_before",
         now=now,
     )
@@ -238,6 +260,7 @@ def _claim(row: Row) -> Claim:
         recorded_at=row["recorded_at"],
         missing_polls=row["missing_polls"],
         orphaned=row["orphaned_at"] is not None,
+        settled_at=row["settled_at"],
         model=row["model"],
         hold_id=row["hold_id"],
         terms=Terms(
@@ -246,6 +269,6 @@ def _claim(row: Row) -> Claim:
             rate_micros=row["rate_micros"],
             images_micros=row["images_micros"],
             moderated_is_billed=bool(row["moderated_is_billed"]),
-            amount_micros=row["amount_micros"],
+            list_micros=row["list_micros"],
         ),
     )

@@ -52,7 +52,7 @@ def find_content(*, upstream_id: str, project_id: str, variant: str) -> Script[R
         " assets.expires_at FROM videos"
         " LEFT JOIN assets ON assets.video_id = videos.id AND assets.variant = $3"
         " WHERE videos.upstream_id = $1 AND videos.project_id = $2 AND videos.deleted_at IS NULL"
-        " ORDER BY videos.created_at, videos.id LIMIT 1",
+        " AND videos.kind = 'video' ORDER BY videos.created_at, videos.id LIMIT 1",
         (upstream_id, project_id, variant),
     )
     return rows[0] if rows else None

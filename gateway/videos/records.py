@@ -18,13 +18,13 @@ from enum import Enum
 from typing import Final
 
 from gateway.billing import ledger
-from gateway.billing.budgets import Standing
 from gateway.billing.keys import usable
 from gateway.billing.ledger import Hold
 from gateway.db.script import Script, Sql
 from gateway.errors import InvalidApiKey
 from gateway.upstream.envelopes import RequestIds
 from gateway.upstream.replies import Accepted
+from gateway.videos.admission import Admitted, admit
 from gateway.videos.attempts import (
     Earlier,
     Intent,
@@ -37,13 +37,18 @@ from gateway.videos.lifecycle import COMPLETED, FAILED, QUEUED, normalise
 from gateway.videos.objects import Facts, visible
 
 WRONG_KEY: Final = (
-    "Incorrect API key provided. Use a virtual key of this gateway, made by whoever runs it."
+    "Incorrect API key provided. A virtual key (vgk_…) opens /v1/videos, an admin key (vga_…)"
+    " /v1/organization; whoever runs this gateway makes them."
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Submit:
-    """A submit about to begin: the row that is written before anything leaves."""
+    """A submit about to begin: the row that is written before anything leaves.
+
+    Attributes:
+        value_sha256: of the key value that it came with, which must still be in force.
+    """
 
     video_id: str
     intent: Intent
@@ -52,6 +57,7 @@ class Submit:
     kind: str
     fields: dict[str, str]
     lease_ends_at: int
+    value_sha256: str | None = None
 
 
 class Recorded(Enum):
@@ -62,25 +68,29 @@ class Recorded(Enum):
     AFTER_RELEASE = "after_release"
 
 
-def open_submit(submit: Submit, *, now: int) -> Script[tuple[Standing, ...] | Earlier]:
-    """Take the hold and write the video's row; return the limited balances as they then stand.
+def open_submit(submit: Submit, *, now: int) -> Script[Admitted | Earlier]:
+    """Take the hold and write the video's row; return how the limits then stand.
 
     Where an earlier attempt answers for this one it is returned instead, and nothing is written.
 
     Raises:
-        InvalidApiKey: the key was revoked, or its project archived, since it was looked up.
+        InvalidApiKey: the key has lost its access since it was looked up.
         IdempotencyKeyReused: the idempotency key was used for other fields.
-        budgets.Refusal: a budget is too small.
+        admission.NOT_ADMITTED: a budget, a limit or a permission is against it.
     """
     account = submit.hold.account
-    if not (yield from usable(key_id=account.key_id)):
+    if not (yield from usable(key_id=account.key_id, value_sha256=submit.value_sha256, now=now)):
         raise InvalidApiKey(WRONG_KEY)
     earlier = yield from find_earlier(
-        submit.intent, project_id=account.project_id, key_id=account.key_id, now=now
+        submit.intent,
+        video_id=submit.video_id,
+        project_id=account.project_id,
+        key_id=account.key_id,
+        now=now,
     )
-    if earlier is not None and earlier.video_id != submit.video_id:
+    if earlier is not None:
         return earlier
-    standings = yield from ledger.hold(submit.hold, now=now)
+    admitted = yield from admit(submit.hold, now=now)
     yield Sql(
         "INSERT INTO videos (id, hold_id, project_id, key_id, upstream, kind, fields, status,"
         " created_at, submit_lease_ends_at, missing_polls, due_at, claim_number)"
@@ -105,7 +115,7 @@ def open_submit(submit: Submit, *, now: int) -> Script[tuple[Standing, ...] | Ea
         key_id=account.key_id,
         now=now,
     )
-    return standings
+    return admitted
 
 
 def record_accepted(
@@ -141,7 +151,9 @@ def record_accepted(
     yield from write_answer(video_id, shown)
     yield Sql(
         "UPDATE videos SET upstream_id = $2, object = $3, recorded_at = $4, due_at = $5,"
-        " provider_request_id = $6, relay_request_id = $7, claim_number = claim_number + 1,"
+        " provider_request_id = COALESCE(CAST($6 AS TEXT), provider_request_id),"
+        " relay_request_id = COALESCE(CAST($7 AS TEXT), relay_request_id),"
+        " claim_number = claim_number + 1,"
         " orphaned_at = NULL, orphan_reason = NULL, refused_at = NULL"
         " WHERE id = $1",
         (
@@ -154,15 +166,15 @@ def record_accepted(
             accepted.request_ids.relay,
         ),
     )
-    ((state, amount_micros),) = yield Sql(
-        "SELECT state, amount_micros FROM holds WHERE id = $1", (hold_id,)
+    ((state, list_micros),) = yield Sql(
+        "SELECT state, list_micros FROM holds WHERE id = $1", (hold_id,)
     )
     if kind == "character":
-        yield from _end_character(video_id, hold_id, amount_micros=amount_micros, now=now)
+        yield from _end_character(video_id, hold_id, list_micros=list_micros, now=now)
     if state != "released":
         return Recorded.FOLLOWED
     yield from ledger.correct(
-        hold_id, entry_id=late_id, amount_micros=amount_micros, reason="late", now=now
+        hold_id, entry_id=late_id, list_micros=list_micros, reason="late", now=now
     )
     return Recorded.AFTER_RELEASE
 
@@ -182,7 +194,11 @@ def first_answer(
         fields=fields,
     )
     video = accepted.object
-    if kind != "character":
+    if kind == "character":
+        # A person who attaches an orphan knows the id alone.
+        known = {"id": accepted.upstream_id, "created_at": created_at}
+        video = {**fields, **known, **video}
+    else:
         begun = {**video, "status": QUEUED} if says_over(accepted) else video
         video = visible(begun, facts)
     return json.dumps(video, ensure_ascii=False)
@@ -212,7 +228,7 @@ def record_refused(video_id: str, *, reason: str, now: int) -> Script[bool]:
     if (yield from ledger.release(hold_id, reason=reason, now=now)):
         return True
     yield from ledger.correct(
-        hold_id, entry_id=f"{hold_id}/late", amount_micros=0, reason=reason, now=now
+        hold_id, entry_id=f"{hold_id}/late", list_micros=0, reason=reason, now=now
     )
     return False
 
@@ -242,13 +258,13 @@ def orphan_lapsed(*, now: int) -> Script[list[str]]:
     return [str(row["id"]) for row in rows]
 
 
-def _end_character(video_id: str, hold_id: str, *, amount_micros: int, now: int) -> Script[None]:
+def _end_character(video_id: str, hold_id: str, *, list_micros: int, now: int) -> Script[None]:
     # A character is there at once: nothing is left to be polled.
     yield Sql(
         "UPDATE videos SET status = 'completed', completed_at = $2, due_at = NULL WHERE id = $1",
         (video_id, now),
     )
-    yield from ledger.settle(hold_id, amount_micros=amount_micros, reason="character", now=now)
+    yield from ledger.settle(hold_id, list_micros=list_micros, reason="character", now=now)
 
 
 def _own(upstream: str, upstream_id: str, video_id: str) -> Script[bool]:

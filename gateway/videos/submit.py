@@ -25,18 +25,19 @@ from typing import Final
 
 import structlog
 
-from gateway.billing.budgets import Account, Refusal, Standing, accounting_day
-from gateway.billing.explain import refusal_message
+from gateway.billing.balances import (
+    Account,
+    accounting_day,
+)
+from gateway.billing.keys import Key
 from gateway.billing.ledger import Hold
+from gateway.billing.money import Basis
 from gateway.clock import Clock
 from gateway.db.database import Database
-from gateway.errors import (
-    BudgetExceeded,
-    DatabaseUnavailable,
-    OutcomeUnknown,
-)
+from gateway.errors import DatabaseUnavailable, OutcomeUnknown
 from gateway.upstream.client import Body, Upstream
-from gateway.upstream.replies import Accepted, NotSent
+from gateway.upstream.replies import Accepted, NotSent, Unknown
+from gateway.videos.admission import NOT_ADMITTED, Admitted, refused
 from gateway.videos.attempts import Earlier, Intent
 from gateway.videos.order import Order
 from gateway.videos.outcomes import UNKNOWN_MESSAGE, Outcome, record, refusal
@@ -46,7 +47,7 @@ from gateway.videos.records import (
     first_answer,
     open_submit,
 )
-from gateway.videos.work import Work
+from gateway.work import Work
 
 STEPS: Final = ("submit.held", "submit.sending", "submit.answered", "submit.recorded")
 # Beyond the deadline of the POST itself: tries to connect, a slow upload, the record.
@@ -65,6 +66,7 @@ class Means:
         reply_seconds: how long a client waits for the record once the upstream has answered.
         first_poll_seconds: how long after the record the first poll is due.
         disclose_budgets: whether a key holder may see the organization's figures.
+        budget_basis: money.LIST or money.COST.
         on_step: told the name of each of STEPS as it is reached.
     """
 
@@ -75,6 +77,11 @@ class Means:
     reply_seconds: float
     first_poll_seconds: int
     disclose_budgets: bool
+    budget_basis: str
+
+    def basis(self, upstream: Upstream) -> Basis:
+        """Return what budgets act on where an upstream is paid."""
+        return Basis(self.budget_basis, upstream.settings.cost_multiplier_ppm)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +90,15 @@ class Submitted:
 
     Attributes:
         answer: what the client gets, JSON.
-        standings: the limited balances of its account as they stood when the hold was taken.
+        price_micros: what was held, on the basis that budgets act on.
+        admitted: how the limits stood when the hold was taken.
     """
 
     video_id: str
     accepted: Accepted
     answer: str
     price_micros: int
-    standings: tuple[Standing, ...]
+    admitted: Admitted
 
 
 class _LateError(Exception):
@@ -102,8 +110,7 @@ async def submit(
     order: Order,
     body: Body,
     *,
-    project_id: str,
-    key_id: str,
+    key: Key,
     video_id: str,
     intent: Intent,
     upstream: Upstream,
@@ -115,7 +122,8 @@ async def submit(
     answers for this one, and nothing was held and nothing sent.
 
     Raises:
-        BudgetExceeded, InvalidApiKey, IdempotencyKeyReused: nothing was held and nothing sent.
+        BudgetExceeded, RateLimitExceeded, ModelNotAllowed, PriceLimitExceeded, InvalidApiKey,
+            IdempotencyKeyReused: nothing was held and nothing sent.
         UpstreamUnreachable, or what the upstream refused with: the hold is released.
         OutcomeUnknown: the hold is kept.
         DatabaseUnavailable: nothing was sent.
@@ -124,28 +132,43 @@ async def submit(
     begun = clock.elapsed()
     now = clock.now()
     lease_seconds = upstream.settings.post_seconds + LEASE_MARGIN_SECONDS
-    account = Account(project_id=project_id, key_id=key_id, accounting_day=accounting_day(now))
+    account = Account(key.project_id, key.id, accounting_day(now))
     opened = Submit(
         video_id=video_id,
         intent=intent,
-        hold=_hold(order, account, hold_id=clock.new_id("hold"), rate_card=rate_card_sha256),
+        hold=_hold(
+            order,
+            account,
+            hold_id=clock.new_id("hold"),
+            rate_card=rate_card_sha256,
+            basis=means.basis(upstream),
+        ),
         upstream=upstream.settings.name,
         kind=order.kind,
         fields=dict(order.shown),
         lease_ends_at=now + int(lease_seconds),
+        value_sha256=key.value_sha256,
     )
-    standings = await _take_hold(means, opened, order, now=now)
-    if isinstance(standings, Earlier):
-        return standings
+    admitted = await _take_hold(means, opened, order, now=now)
+    if isinstance(admitted, Earlier):
+        return admitted
     log = _log.bind(video_id=opened.video_id, upstream=opened.upstream)
     means.on_step("submit.held")
 
+    begun_sending = False
+
     def before_first_byte() -> None:
+        nonlocal begun_sending
         if clock.elapsed() - begun > lease_seconds - upstream.settings.post_seconds:
             raise _LateError
+        begun_sending = True
         means.on_step("submit.sending")
 
-    outcome = await _forward(upstream, order.path, body, before_first_byte=before_first_byte)
+    try:
+        outcome = await _forward(upstream, order.path, body, before_first_byte=before_first_byte)
+    except Exception:
+        log.exception("submit_failed")
+        outcome = Unknown("defect") if begun_sending else NotSent("defect")
     means.on_step("submit.answered")
     recording = means.work.start(_recorded(means, opened.video_id, outcome, log=log))
     recorded = await _within(recording, means.reply_seconds)
@@ -155,15 +178,13 @@ async def submit(
             video_id=opened.video_id,
             accepted=outcome,
             answer=first_answer(outcome, kind=order.kind, fields=opened.fields, created_at=now),
-            price_micros=order.price_micros,
-            standings=standings,
+            price_micros=opened.hold.amount_micros,
+            admitted=admitted,
         )
     raise refusal(outcome)
 
 
-async def _take_hold(
-    means: Means, opened: Submit, order: Order, *, now: int
-) -> tuple[Standing, ...] | Earlier:
+async def _take_hold(means: Means, opened: Submit, order: Order, *, now: int) -> Admitted | Earlier:
     try:
         return await means.database.run(partial(open_submit, opened, now=now))
     except DatabaseUnavailable:
@@ -171,14 +192,10 @@ async def _take_hold(
         outcome = NotSent("hold_not_confirmed")
         means.work.start(_recorded(means, opened.video_id, outcome, log=_log))
         raise
-    except Refusal as refusal:
-        message = refusal_message(
-            refusal.refusing,
-            price_micros=order.price_micros,
-            model=order.model,
-            disclose=means.disclose_budgets,
-        )
-        raise BudgetExceeded(message) from refusal
+    except NOT_ADMITTED as error:
+        raise refused(
+            error, order, basis=opened.hold.basis, disclose=means.disclose_budgets, now=now
+        ) from error
 
 
 async def _forward(
@@ -216,7 +233,7 @@ async def _within(recording: "asyncio.Future[Recorded | bool]", seconds: float) 
     return recording.result()
 
 
-def _hold(order: Order, account: Account, *, hold_id: str, rate_card: str) -> Hold:
+def _hold(order: Order, account: Account, *, hold_id: str, rate_card: str, basis: Basis) -> Hold:
     return Hold(
         id=hold_id,
         account=account,
@@ -229,5 +246,6 @@ def _hold(order: Order, account: Account, *, hold_id: str, rate_card: str) -> Ho
         rate_card_sha256=rate_card,
         images_micros=order.images_micros,
         moderated_is_billed=order.model is not None and order.model.moderated_is_billed,
-        amount_micros=order.price_micros,
+        list_micros=order.price_micros,
+        basis=basis,
     )
