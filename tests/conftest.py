@@ -18,21 +18,29 @@ import httpx
 import pytest
 import structlog
 
-from gateway.app import Running, open_database, running
-from gateway.billing.budgets import KEY, ORGANIZATION, set_budget
-from gateway.billing.keys import VIRTUAL, NewKey, create_key, new_value
-from gateway.billing.ledger import audit
+from gateway.app import Running, running
+from gateway.billing.audit import audit
+from gateway.billing.audit_log import COMMAND, Change
+from gateway.billing.balances import KEY, ORGANIZATION
+from gateway.billing.budgets import set_budget
+from gateway.billing.key_values import ADMIN, VIRTUAL, new_value
+from gateway.billing.keys import NewKey
+from gateway.billing.levels import find_level, make_key
+from gateway.billing.limits import Limits, set_limits
 from gateway.billing.money import parse_usd
 from gateway.clock import Clock, system_clock
 from gateway.config import Settings, settings_fields
 from gateway.db.database import Database
 from gateway.db.script import Row, Script, Sql
+from gateway.setup import open_database
 from gateway.simulator.control import Control
 from gateway.simulator.server import Simulator
 from gateway.simulator.world import Settings as SimulatorSettings
 from gateway.telemetry.logs import configure_logs
 
+ADMIN_KEY = new_value(ADMIN)
 DEADLINE_SECONDS = 20.0
+DAY_SECONDS = 86_400
 LOOK_SECONDS = 0.02
 # Columns of a video and, as hold_…, of its hold.
 FACTS = (
@@ -100,15 +108,37 @@ async def new_key(
 ) -> NewKey:
     return await database.run(
         partial(
-            create_key,
-            project_name=project,
+            make_key,
+            a_change(clock),
+            project=project,
             name=name,
             value=new_value(VIRTUAL),
             key_id=clock.new_id("key"),
+            account_id=clock.new_id("svc_acct"),
             project_id=clock.new_id("proj"),
-            now=clock.now(),
         )
     )
+
+
+def a_change(clock: Clock) -> Change:
+    """Somebody at a shell changes something now."""
+    return Change(clock.new_id("audit_log"), clock.now(), COMMAND, "tests")
+
+
+def _set_budget(
+    change: Change, level: str, level_id: str, *, period: str, limit_micros: int
+) -> Script[None]:
+    found = yield from find_level(level, named=level_id)
+    assert found is not None
+    yield from set_budget(change, found, period=period, limit_micros=limit_micros)
+
+
+def _set_limits(
+    change: Change, level: str, level_id: str, *, model: str, limits: Limits
+) -> Script[None]:
+    found = yield from find_level(level, named=level_id)
+    assert found is not None
+    yield from set_limits(change, found, limits, model=model)
 
 
 @dataclass
@@ -144,14 +174,26 @@ class World:
     async def budget(self, level: str, level_id: str, amount: str, *, period: str) -> None:
         await self.database.run(
             partial(
-                set_budget,
-                level=level,
-                level_id=level_id,
+                _set_budget,
+                a_change(self.timeline.clock()),
+                level,
+                level_id,
                 period=period,
                 limit_micros=parse_usd(amount),
-                now=self.timeline.clock().now(),
             )
         )
+
+    async def limit(self, level: str, level_id: str, /, *, model: str = "", **limits: int) -> None:
+        """Set the limits of a project or a key for a model, or for all together."""
+        change = a_change(self.timeline.clock())
+        await self.database.run(
+            partial(_set_limits, change, level, level_id, model=model, limits=Limits(**limits))
+        )
+
+    async def next_day(self) -> None:
+        """Go to the first seconds of a day, so that no minute and no day ends in between."""
+        now = self.timeline.clock().now()
+        self.timeline.offset_seconds += DAY_SECONDS - now % DAY_SECONDS
 
     def client(self, key: NewKey | str) -> httpx.AsyncClient:
         value = key if isinstance(key, str) else key.value
@@ -255,6 +297,7 @@ def settings_for(folder: Path, upstream_base_url: str, /, **changes: Any) -> Set
         "upstream_api_key": "sk-simulator",
         "poll_interval_seconds": 1,
         "shutdown_seconds": 10,
+        "admin_key": ADMIN_KEY,
     }
     return Settings(**(defaults | changes))
 

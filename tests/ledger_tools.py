@@ -10,9 +10,22 @@ from typing import Any, TypeVar
 
 from hypothesis import HealthCheck, settings
 
-from gateway.billing.budgets import Account, accounting_day
-from gateway.billing.keys import VIRTUAL, create_key, new_value
+from gateway.billing import levels
+from gateway.billing.audit_log import COMMAND, Change
+from gateway.billing.balances import (
+    KEY,
+    ORGANIZATION_ID,
+    THE_ORGANIZATION,
+    Account,
+    Level,
+    Standing,
+    accounting_day,
+)
+from gateway.billing.budgets import set_budget
+from gateway.billing.key_values import VIRTUAL, new_value
 from gateway.billing.ledger import Hold
+from gateway.billing.money import AT_LIST, Basis
+from gateway.billing.projects import create_project, get_project
 from gateway.db.database import Database
 from gateway.db.migrate import migrate
 from gateway.db.script import Script, Sql
@@ -29,8 +42,14 @@ T = TypeVar("T")
 NOW = int(datetime(2026, 11, 30, 23, 0, tzinfo=UTC).timestamp())
 LEASE_SECONDS = 240
 RATE_MICROS = 100_000
+SIZE = "720x1280"
 NO_IDS = RequestIds(provider=None, relay=None)
-TABLES = ("projects", "keys", "budgets", "balances", "holds", "entries", "videos", "upstream_ids")
+# Every table but the one that says which migrations were run.
+TABLES = (
+    *("projects", "service_accounts", "keys", "key_values", "admin_keys", "model_permissions"),
+    *("limits", "request_counts", "audit_log", "budgets", "balances", "holds", "entries", "costs"),
+    *("alerts", "alert_deliveries", "videos", "upstream_ids", "assets", "attempts"),
+)
 KEYS = {"key_a": "proj_a", "key_b": "proj_a", "key_c": "proj_b"}
 
 # HYPOTHESIS_PROFILE chooses one for the state machine.
@@ -51,14 +70,39 @@ async def opened(path: Path) -> AsyncIterator[Database]:
 
 def make_key(key_id: str) -> Script[None]:
     project_id = KEYS[key_id]
-    yield from create_key(
-        project_name=f"name of {project_id}",
+    if (yield from get_project(project_id)) is None:
+        yield from create_project(
+            a_change(f"change of {project_id}"),
+            project_id=project_id,
+            name=f"name of {project_id}",
+        )
+    yield from levels.make_key(
+        a_change(f"change of {key_id}"),
+        project=project_id,
         name=f"name of {key_id}",
         value=new_value(VIRTUAL),
         key_id=key_id,
+        account_id=f"account of {key_id}",
         project_id=project_id,
-        now=NOW,
     )
+
+
+def a_change(change_id: str = "change", *, now: int = NOW) -> Change:
+    """Somebody at a shell changes something; each change needs an id of its own."""
+    return Change(change_id, now, COMMAND, "tests")
+
+
+def a_level(name: str, level_id: str = ORGANIZATION_ID) -> Level:
+    """The organization, one of the two projects, or one of KEYS."""
+    if level_id == ORGANIZATION_ID:
+        return THE_ORGANIZATION
+    return Level(name, level_id, KEYS[level_id] if name == KEY else level_id)
+
+
+def limited(level: Level, period: str, micros: int, *, now: int = NOW) -> Script[Standing]:
+    """A budget."""
+    change = a_change(f"budget {level.id} {period} {micros} {now}", now=now)
+    return set_budget(change, level, period=period, limit_micros=micros)
 
 
 class Bench:
@@ -111,21 +155,24 @@ def a_hold(
     key_id: str = "key_a",
     seconds: int = 4,
     rate: int = RATE_MICROS,
+    basis: Basis = AT_LIST,
+    model: str = "sora-2",
     now: int = NOW,
 ) -> Hold:
     return Hold(
         id=f"hold_{number}",
         account=account(key_id, now=now),
         operation="create",
-        model="sora-2",
-        size="720x1280",
+        model=model,
+        size=SIZE,
         clip_seconds=seconds,
         unit="second",
         rate_micros=rate,
         rate_card_sha256="0" * 64,
         images_micros=0,
         moderated_is_billed=False,
-        amount_micros=rate * seconds,
+        list_micros=rate * seconds,
+        basis=basis,
     )
 
 

@@ -12,18 +12,17 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
-from conftest import eventually, settings_for
+from conftest import eventually, new_key, settings_for
 
-from gateway.app import open_database
-from gateway.billing.keys import VIRTUAL, create_key, new_value
+from gateway.billing.audit_log import COMMAND, Change
 from gateway.clock import system_clock
 from gateway.config import Settings
 from gateway.db.script import Script
+from gateway.setup import open_database
 from gateway.simulator.control import Control
 from gateway.simulator.server import Simulator
 from gateway.simulator.world import Settings as SimulatorSettings
@@ -146,6 +145,10 @@ class Scene:
         """Return the time of all gateway processes."""
         return system_clock().now() + self.offset_seconds
 
+    def change(self) -> Change:
+        """Somebody at a shell changes something now."""
+        return Change(system_clock().new_id("audit_log"), self.now(), COMMAND, "tests")
+
     def client(self, process: Process) -> httpx.AsyncClient:
         return httpx.AsyncClient(
             base_url=process.base_url,
@@ -262,20 +265,11 @@ async def scene(folder: Path, **changes: Any) -> AsyncIterator[Scene]:
         Control(simulator.base_url) as control,
     ):
         settings = settings_for(folder, simulator.base_url, **changes)
-        made = Scene(folder, simulator, control, settings, key=new_value(VIRTUAL))
-        made.jump(0)
         clock = system_clock()
-        await made.run(
-            partial(
-                create_key,
-                project_name="studio",
-                name="test",
-                value=made.key,
-                key_id=clock.new_id("key"),
-                project_id=clock.new_id("proj"),
-                now=clock.now(),
-            )
-        )
+        async with open_database(settings, clock=clock) as database:
+            key = await new_key(database, clock)
+        made = Scene(folder, simulator, control, settings, key=key.value)
+        made.jump(0)
         yield made
 
 

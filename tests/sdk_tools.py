@@ -7,16 +7,18 @@ it as a process of its own against a real gateway.
 import asyncio
 import fcntl
 import io
+import json
 import os
 import shutil
 import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -33,11 +35,13 @@ LITELLM_VERSION = "1.106.2"
 _COMPLETE = "complete"
 # What tells the tools above which project, environment or interpreter they belong to.
 _OF_THE_TESTS = ("PYTHONPATH", "PYTEST_ADDOPTS", "PYTHONHOME", "VIRTUAL_ENV", "NODE_OPTIONS")
-# The suite, and what its files import of each other.
+# The suites, and what their files import of each other.
 _SUITE_FILES = (
     *("tests/__init__.py", "tests/conftest.py", "tests/utils.py", "tests/respx2/"),
     *("tests/api_resources/__init__.py", "tests/api_resources/test_videos.py"),
+    "tests/api_resources/admin/",
 )
+_HERE = Path(__file__).parent
 
 
 class CommandFailed(Exception):
@@ -77,9 +81,48 @@ async def node_with_sdk() -> tuple[str, Path]:
     return str(_node(folder)), folder / "node_modules"
 
 
-async def python_sdk_suite() -> Path:
-    """Return a folder with the `videos` suite of the Python SDK, in the version installed here."""
-    return await _prepared(f"openai-{version('openai')}-suite", _make_suite)
+async def python_sdk_suite(
+    files: Sequence[str],
+    *,
+    base_url: str,
+    told: Mapping[str, Any],
+    report: Path,
+    seconds: float = RUN_SECONDS,
+) -> dict[str, list[str]]:
+    """Run files of the Python SDK's own suite, in the version installed here.
+
+    Args:
+        files: under its tests/api_resources.
+        base_url: of the gateway that it uses.
+        told: what sdk_suite_plugin is told.
+        report: a file that is written on the way.
+        seconds: how long it may take.
+
+    Returns:
+        The ids of the tests by outcome; an id begins with one of `files`.
+    """
+    folder = await _prepared(f"openai-{version('openai')}-suites", _make_suite)
+    resources = "tests/api_resources"
+    await run(
+        [
+            *(sys.executable, "-m", "pytest", "-p", "sdk_suite_plugin"),
+            *("-c", os.devnull, f"--rootdir={folder}", "-p", "no:cacheprovider"),
+            *("-o", "asyncio_mode=auto", "-o", "filterwarnings=error"),
+            *("-o", "asyncio_default_fixture_loop_scope=session"),
+            *(str(folder / resources / file) for file in files),
+        ],
+        environment={
+            "TEST_API_BASE_URL": base_url,
+            "SDK_SUITE": json.dumps({**told, "report": str(report)}),
+            "PYTHONPATH": str(_HERE),
+        },
+        seconds=seconds,
+    )
+    outcomes = json.loads(await asyncio.to_thread(report.read_text, "utf-8"))
+    return {
+        outcome: [one.removeprefix(f"{resources}/") for one in ids]
+        for outcome, ids in outcomes.items()
+    }
 
 
 def image_in(folder: Path) -> Path:

@@ -6,10 +6,11 @@ from functools import partial
 import httpx
 import pytest
 import pytest_asyncio
-from conftest import World, world
+from conftest import World, a_change, world
 
 from gateway.api.auth import CACHE_SECONDS
-from gateway.billing.keys import ADMIN, VIRTUAL, new_value, revoke_key
+from gateway.billing.key_values import ADMIN, VIRTUAL, new_value
+from gateway.billing.keys import revoke_key, rotate_key, update_key
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -29,8 +30,8 @@ async def ask(
 
 
 async def revoke(made: World, key_id: str) -> None:
-    now = made.timeline.clock().now()
-    await made.database.run(partial(revoke_key, key_id=key_id, now=now))
+    change = a_change(made.timeline.clock())
+    await made.database.run(partial(revoke_key, change, key_id=key_id))
 
 
 async def test_every_wrong_key_gets_the_same_401(shared: World) -> None:
@@ -117,3 +118,44 @@ async def test_what_a_revoked_key_has_bought_still_settles(shared: World) -> Non
     colleague = await shared.key()
     async with shared.client(colleague) as client:
         assert (await client.get(f"/videos/{video_id}")).json()["status"] == "completed"
+
+
+async def test_a_rotated_value_opens_nothing_from_the_second_at_which_its_grace_ends(
+    shared: World,
+) -> None:
+    key = await shared.key()
+    fresh = new_value(VIRTUAL)
+    assert (await ask(shared, f"Bearer {key.value}")).status_code == 404  # remembered from here on
+    change = a_change(shared.timeline.clock())
+    await shared.database.run(
+        partial(rotate_key, change, key_id=key.id, value=fresh, grace_seconds=600)
+    )
+    assert (await ask(shared, f"Bearer {key.value}")).status_code == 404
+    assert (await ask(shared, f"Bearer {fresh}")).status_code == 404
+    ends_at = change.now + 600
+    shared.timeline.offset_seconds += ends_at - 10 - shared.timeline.clock().now()
+    assert (await ask(shared, f"Bearer {key.value}")).status_code == 404
+    shared.timeline.offset_seconds += ends_at - shared.timeline.clock().now()
+    assert (await ask(shared, f"Bearer {key.value}")).status_code == 401
+    buying = await ask(shared, f"Bearer {key.value}", method="POST", path="/videos")
+    assert buying.status_code == 401
+    assert (await ask(shared, f"Bearer {fresh}")).status_code == 404
+
+
+async def test_a_remembered_key_ends_at_the_second_at_which_it_expires(shared: World) -> None:
+    key = await shared.key()
+    clock = shared.timeline.clock()
+    expires_at = clock.now() + 60
+    script = partial(
+        update_key,
+        a_change(clock),
+        project_id=key.project_id,
+        key_id=key.id,
+        scope=None,
+        expires_at=expires_at,
+    )
+    await shared.database.run(script)
+    shared.timeline.offset_seconds += expires_at - 10 - clock.now()
+    assert (await ask(shared, f"Bearer {key.value}")).status_code == 404
+    shared.timeline.offset_seconds += expires_at - clock.now()
+    assert (await ask(shared, f"Bearer {key.value}")).status_code == 401

@@ -21,9 +21,11 @@ from conftest import (
     settings_for,
 )
 
-from gateway.app import open_database, running
+from gateway.app import running
 from gateway.clock import system_clock
 from gateway.config import SettingsError
+from gateway.server import listen
+from gateway.setup import open_database
 from gateway.simulator.control import Control
 from gateway.simulator.server import Simulator
 
@@ -83,6 +85,22 @@ async def test_a_port_in_use_is_reported_and_nothing_starts(tmp_path: Path, port
     assert f"cannot listen on 127.0.0.1:{number}" in printed
     assert "Traceback" not in printed
     assert not (tmp_path / "gateway.db").exists()
+
+
+async def test_head_and_body_of_an_answer_leave_without_waiting_for_each_other() -> None:
+    accepted: asyncio.Future[socket.socket] = asyncio.get_running_loop().create_future()
+
+    class Taken(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            accepted.set_result(transport.get_extra_info("socket"))
+
+    with listen("127.0.0.1", 0) as listening:
+        server = await asyncio.get_running_loop().create_server(Taken, sock=listening)
+        async with server:
+            _, writer = await asyncio.open_connection(*listening.getsockname())
+            assert (await accepted).getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            writer.close()
+            await writer.wait_closed()
 
 
 async def test_a_database_newer_than_the_program_is_refused_and_left_alone(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ def an_asset(number: int, *, expires_at: int) -> Script[None]:
     claim = yield from claim_one()
     yield from write_completed(
         claim,
-        Completed(amount_micros=1, above_hold=False, has_content=True),
+        Completed(list_micros=1, above_hold=False, has_content=True),
         {"status": "completed", "expires_at": expires_at},
         assets={"video": f"asset_{number}"},
         retention_seconds=0,

@@ -6,19 +6,20 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from ledger_tools import NOW, a_hold, account, opened
+from ledger_tools import NOW, a_change, a_hold, a_level, account, limited, opened, rows
 
 from gateway.billing import ledger
-from gateway.billing.budgets import (
+from gateway.billing.balances import (
     ORGANIZATION_ID,
+    THE_ORGANIZATION,
     Refusal,
     Standing,
     accounting_day,
-    find_level,
-    list_budgets,
     period_start,
-    set_budget,
 )
+from gateway.billing.budgets import get_budget, list_budgets, remove_budget
+from gateway.billing.levels import find_level
+from gateway.billing.projects import SeveralProjects, create_project
 from gateway.billing.spend import spend_by_level
 from gateway.db.database import Database
 
@@ -40,16 +41,7 @@ async def limit(
     *,
     now: int = NOW,
 ) -> Standing:
-    return await database.run(
-        partial(
-            set_budget,
-            level=level,
-            level_id=level_id,
-            period=period,
-            limit_micros=micros,
-            now=now,
-        )
-    )
+    return await database.run(partial(limited, a_level(level, level_id), period, micros, now=now))
 
 
 async def hold(database: Database, number: int, key_id: str = "key_a", *, now: int = NOW) -> bool:
@@ -166,22 +158,34 @@ async def test_a_settle_after_midnight_frees_the_day_of_the_hold(database: Datab
     assert await hold(database, 1)
     tomorrow = NOW + 3600
     await database.run(
-        partial(ledger.settle, "hold_1", amount_micros=100_000, reason="", now=tomorrow)
+        partial(ledger.settle, "hold_1", list_micros=100_000, reason="", now=tomorrow)
     )
     assert await hold(database, 2)
     assert not await hold(database, 3)
     assert [await hold(database, 4 + n, now=tomorrow) for n in range(3)] == [True, True, False]
 
 
-async def test_levels_are_found_by_project_name_and_key_id(database: Database) -> None:
+async def test_levels_are_found_by_project_id_or_name_and_key_id(database: Database) -> None:
     for level, named, found in [
-        ("organization", None, ORGANIZATION_ID),
-        ("project", "name of proj_b", "proj_b"),
-        ("project", "proj_b", None),
-        ("key", "key_b", "key_b"),
+        ("organization", "whatever", THE_ORGANIZATION),
+        ("project", "name of proj_b", a_level("project", "proj_b")),
+        ("project", "proj_b", a_level("project", "proj_b")),
+        ("project", "nobody", None),
+        ("key", "key_b", a_level("key", "key_b")),
         ("key", "name of key_b", None),
     ]:
-        assert await database.read(partial(find_level, level=level, named=named)) == found
+        assert await database.read(partial(find_level, level, named=named)) == found
+
+
+async def test_a_name_that_two_projects_have_names_neither(database: Database) -> None:
+    twin = partial(create_project, a_change("twin"), project_id="proj_c", name="name of proj_b")
+    await database.run(twin)
+    with pytest.raises(SeveralProjects) as refusal:
+        await database.read(partial(find_level, "project", named="name of proj_b"))
+    assert refusal.value.ids == ["proj_b", "proj_c"]
+    assert await database.read(partial(find_level, "project", named="proj_b")) == a_level(
+        "project", "proj_b"
+    )
 
 
 async def test_a_budget_is_listed_in_a_period_in_which_nothing_was_held_yet(
@@ -189,18 +193,88 @@ async def test_a_budget_is_listed_in_a_period_in_which_nothing_was_held_yet(
 ) -> None:
     await limit(database, "key", "key_a", "month", 800_000)
     assert await hold(database, 1)
-    for day, held in [(date(2026, 11, 30), 400_000), (date(2027, 3, 1), 0)]:
-        (row,) = await database.read(partial(list_budgets, period="month", day=day))
+    for now, held in [(NOW, 400_000), (NOW + 90 * DAY_SECONDS, 0)]:
+        (row,) = await database.read(partial(list_budgets, now=now))
         assert (row["level_id"], row["limit_micros"]) == ("key_a", 800_000)
+        assert (row["name"], row["project_id"], row["period"]) == (
+            "name of key_a",
+            "proj_a",
+            "month",
+        )
         assert (row["held_micros"], row["spent_micros"]) == (held, 0)
-    assert await database.read(partial(list_budgets, period="day", day=date(2026, 11, 30))) == []
+        get = partial(get_budget, a_level("key", "key_a"), now=now)
+        standing = await database.read(partial(get, period="month"))
+        assert standing is not None
+        assert (standing.limit_micros, standing.held_micros) == (800_000, held)
+        assert await database.read(partial(get, period="day")) is None
+
+
+@pytest.mark.parametrize("period", ["day", "month", "total"])
+async def test_a_budget_that_was_removed_refuses_nothing_from_then_on(
+    database: Database, period: str
+) -> None:
+    level = a_level("key", "key_a")
+    remove = partial(remove_budget, a_change("removal"), level, period=period)
+    assert not await database.run(remove)
+    await limit(database, "key", "key_a", period, 400_000)
+    assert await hold(database, 1)
+    assert not await hold(database, 2)
+    assert await database.run(remove)
+    again = partial(remove_budget, a_change("another removal"), level, period=period)
+    assert not await database.run(again)
+    assert await hold(database, 2)
+    assert await hold(database, 3, now=NOW + 3600)
+    assert await database.read(partial(list_budgets, now=NOW)) == []
+    standing = await limit(database, "key", "key_a", period, 900_000)
+    held = 1_200_000 if period == "total" else 800_000
+    assert (standing.held_micros, standing.available_micros) == (held, 900_000 - held)
+
+
+@pytest.mark.parametrize("period", ["day", "month", "total"])
+async def test_a_change_that_comes_after_the_next_period_began_binds_that_one_too(
+    database: Database, period: str
+) -> None:
+    tomorrow = NOW + 3600
+    level = a_level("key", "key_a")
+    get = partial(get_budget, level, period=period)
+    await limit(database, "key", "key_a", period, 400_000)
+    assert await hold(database, 1, now=tomorrow)
+    standing = await limit(database, "key", "key_a", period, 800_000)  # its moment is before
+    assert (standing.period_start, standing.limit_micros) == (
+        period_start(period, date(2026, 11, 30)),
+        800_000,
+    )
+    found = await database.read(partial(get, now=tomorrow))
+    assert found is not None
+    assert (found.limit_micros, found.held_micros) == (800_000, 400_000)
+    assert await hold(database, 2, now=tomorrow)
+    assert not await hold(database, 3, now=tomorrow)
+    assert await database.run(partial(remove_budget, a_change("removal"), level, period=period))
+    assert await database.read(partial(get, now=tomorrow)) is None
+    assert await hold(database, 3, now=tomorrow)
+    await limit(database, "key", "key_a", period, 1_200_001, now=tomorrow)
+    found = await database.read(partial(get, now=tomorrow))
+    assert found is not None
+    assert found.available_micros == 1
+
+
+async def test_a_budget_is_read_where_its_balance_was_opened_without_a_limit(
+    database: Database,
+) -> None:
+    await limit(database, "key", "key_a", "day", 800_000)
+    assert await hold(database, 1)
+    clear = partial(rows, "UPDATE balances SET limit_micros = NULL WHERE level = 'key'")
+    await database.run(clear)
+    found = await database.read(partial(get_budget, a_level("key", "key_a"), period="day", now=NOW))
+    assert found is not None
+    assert (found.limit_micros, found.held_micros) == (800_000, 400_000)
 
 
 async def test_spend_is_reported_for_every_level_organization_first(database: Database) -> None:
     for number, key_id in enumerate(["key_a", "key_b", "key_c"]):
         assert await hold(database, number, key_id)
     await database.run(
-        partial(ledger.settle, "hold_2", amount_micros=300_000, reason="", now=NOW + DAY_SECONDS)
+        partial(ledger.settle, "hold_2", list_micros=300_000, reason="", now=NOW + DAY_SECONDS)
     )
     listed = await database.read(partial(spend_by_level, period="day", day=date(2026, 11, 30)))
     assert [tuple(row)[:3] + tuple(row)[5:] for row in listed] == [

@@ -1,5 +1,6 @@
 """Is every setting taken from where it should be, and every mistake told at once?"""
 
+import base64
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gateway.billing.keys import ADMIN, VIRTUAL, new_value
+from gateway.billing.key_values import ADMIN, VIRTUAL, new_value
 from gateway.config import (
     PREFIX,
     RELAY_BASE_URL,
@@ -19,6 +20,7 @@ from gateway.config import (
 )
 
 SECRET = "sk-upstream-secret"
+WEBHOOK_SECRET = f"whsec_{base64.b64encode(bytes(24)).decode()}"
 
 
 def settings(
@@ -66,9 +68,15 @@ def test_every_setting_can_be_set_in_file_and_environment(tmp_path: Path, name: 
         "database_url": "sqlite:////tmp/other.db",
         "store_url": "file:///tmp/content",
         "upstream_base_url": "http://localhost:9/v1",
+        "upstream_account_url": "http://localhost:9",
         "admin_key": new_value(ADMIN),
+        "budget_basis": "cost",
+        "smtp_security": "tls",
+        "alert_webhook_secret": WEBHOOK_SECRET,
         "log_format": "json",
+        "smtp_from": "Alerts <alerts@example.org>",
     }
+    flags = {"smtp_from": "alerts@example.org"} if name == "smtp_host" else {}
     value: object
     if isinstance(default, bool):
         value, written = not default, str(not default).lower()
@@ -80,10 +88,11 @@ def test_every_setting_can_be_set_in_file_and_environment(tmp_path: Path, name: 
     else:
         value = texts.get(name, "other")
         written = f'"{value}"'
-    assert getattr(settings(file=toml(tmp_path, f"{name} = {written}")), name) == value
+    file = toml(tmp_path, f"{name} = {written}")
+    assert getattr(settings(file=file, flags=flags), name) == value
     text = ", ".join(value) if isinstance(value, tuple) else str(value)
     environ = {f"{PREFIX}{name.upper()}": text.lower() if value is True else text}
-    assert getattr(settings(environ=environ), name) == value
+    assert getattr(settings(environ=environ, flags=flags), name) == value
 
 
 @pytest.mark.parametrize("text", ["true", "1", "TRUE"])
@@ -107,6 +116,8 @@ upstream_api_key_file = "no/such/file"
 [upstreams.Big]
 [upstreams.other]
 base_url = "other"
+account_url = "other"
+cost_multiplier_ppm = 0
 post_seconds = true
 shade = 1
 unknown_codes = [1]
@@ -119,6 +130,10 @@ unknown_codes = [1]
         "GATEWAY_DATABASE_URL": "mysql://x",
         "GATEWAY_STORE_URL": "s3://x",
         "GATEWAY_LOG_FORMAT": "xml",
+        "GATEWAY_SMTP_HOST": "mail.example.org",
+        "GATEWAY_SMTP_SECURITY": "ssl",
+        "GATEWAY_BUDGET_BASIS": "lists",
+        "GATEWAY_ALERT_WEBHOOK_SECRET": "whsec_x",
         "GATEWAY_ADMIN_KEY": new_value(VIRTUAL),
         "GATEWAY_UPSTREAM_NOBODY_API_KEY": "x",
     }
@@ -137,12 +152,24 @@ unknown_codes = [1]
             "database_url must be sqlite:///relative/path or sqlite:////absolute/path",
             "store_url must be file:///absolute/path or file:relative/path",
             "log_format must be auto, json or console",
+            "smtp_from must be set, because smtp_host is: an alert mail has a sender",
+            "smtp_security must be starttls, tls or none",
+            "budget_basis must be list or cost",
+            "alert_webhook_secret must be whsec_ and base64 of 24 to 64 bytes",
             (
                 "admin_key is not an admin key: vga_ and 36 letters and digits, the last six a"
                 " checksum"
             ),
             "upstreams.Big: must be a table; its name small letters, digits and _",
             "upstreams.other.base_url must be an http(s) URL such as https://api.apiyi.com/v1",
+            (
+                "upstreams.other.account_url must be empty, or an http(s) URL such as"
+                " https://api.apiyi.com"
+            ),
+            (
+                "upstreams.other.cost_multiplier_ppm must be from 10000 to 100000000 (1 % to 100"
+                " times), not 0"
+            ),
             "upstreams.other: post_seconds must be a whole number",
             "upstreams.other: unknown setting 'shade'",
             "upstreams.other: unknown_codes must be a list of texts",
@@ -187,6 +214,11 @@ def test_upstreams_that_are_no_tables_are_a_problem(tmp_path: Path, value: str) 
         *[("store_url", url) for url in ("", "file:", "file:///", "file://host/x", "file://[")],
         *[(port, value) for port in ("port", "ops_port") for value in (65_536, -1)],
         *[("log_format", "xml"), ("admin_key", "vga_x"), ("poll_interval_seconds", 0)],
+        *[("upstream_account_url", url) for url in ("api", "ftp://x", "http://x/?a=1")],
+        *[("upstream_cost_multiplier_ppm", value) for value in (0, -1, 1, 9_999, 100_000_001)],
+        *[("smtp_from", value) for value in ("nobody", "Alerts", "a@", "a@b@c", "a b@example.org")],
+        *[("budget_basis", ""), ("smtp_security", "STARTTLS"), ("read_requests_per_minute", -1)],
+        *[("smtp_port", value) for value in (0, 65_536)],
     ],
 )
 def test_a_value_that_cannot_work_is_refused_before_anything_starts(
@@ -194,6 +226,42 @@ def test_a_value_that_cannot_work_is_refused_before_anything_starts(
 ) -> None:
     (problem,) = problems(flags={name: value})
     assert problem.startswith(f"{name} ")
+
+
+@pytest.mark.parametrize("size", [24, 64])
+def test_a_webhook_secret_is_base64_of_24_to_64_bytes(size: int) -> None:
+    secret = f"whsec_{base64.b64encode(bytes(range(size))).decode()}"
+    assert settings(flags={"alert_webhook_secret": secret}).alert_webhook_secret == secret
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "whsec_",
+        WEBHOOK_SECRET.removeprefix("whsec_"),
+        f"whsek_{base64.b64encode(bytes(24)).decode()}",
+        f"whsec_{base64.b64encode(bytes(23)).decode()}",
+        f"whsec_{base64.b64encode(bytes(65)).decode()}",
+        f"whsec_{base64.b64encode(bytes(25)).decode().rstrip('=')}",
+        f"whsec_{base64.urlsafe_b64encode(bytes([255] * 24)).decode()}",
+        f"{WEBHOOK_SECRET}é",
+        f"{WEBHOOK_SECRET} ",
+    ],
+)
+def test_any_other_webhook_secret_is_refused_and_not_repeated(secret: str) -> None:
+    assert problems(flags={"alert_webhook_secret": secret}) == [
+        "alert_webhook_secret must be whsec_ and base64 of 24 to 64 bytes"
+    ]
+
+
+def test_mail_needs_a_sender_wherever_its_parts_are_set(tmp_path: Path) -> None:
+    file = toml(tmp_path, 'smtp_host = "mail.example.org"')
+    assert problems(file=file) == [
+        "smtp_from must be set, because smtp_host is: an alert mail has a sender"
+    ]
+    found = settings(file=file, environ={"GATEWAY_SMTP_FROM": "alerts@example.org"})
+    assert (found.smtp_host, found.smtp_from) == ("mail.example.org", "alerts@example.org")
+    assert settings(flags={"smtp_from": "alerts@example.org"}).smtp_host == ""
 
 
 def test_paths_are_read_from_their_urls() -> None:
@@ -219,6 +287,11 @@ def test_only_a_secret_can_be_read_from_a_file(tmp_path: Path) -> None:
 
 
 def test_no_secret_is_in_the_repr_or_in_a_problem(tmp_path: Path) -> None:
+    secrets: dict[str, Any] = {
+        one.name: SECRET for one in settings_fields() if one.metadata["secret"]
+    }
+    held = Settings(**secrets)
+    assert SECRET not in f"{held!r} {held.all_upstreams()!r}"
     text = f'upstream_api_key = "{SECRET}"\n[upstreams.other]\napi_key = "{SECRET}"'
     found = settings(file=toml(tmp_path, text), flags={"admin_key": (admin := new_value(ADMIN))})
     assert found.upstream_api_key == found.upstreams[0].api_key == SECRET
@@ -229,7 +302,7 @@ def test_no_secret_is_in_the_repr_or_in_a_problem(tmp_path: Path) -> None:
 
 def test_a_named_upstream_has_its_own_settings_and_key_variable(tmp_path: Path) -> None:
     secret = tmp_path / "secret"
-    secret.write_text("from a file", encoding="utf-8")
+    secret.write_text("from-a-file", encoding="utf-8")
     text = """
 [upstreams.grok]
 base_url = "https://grok.example/v1"
@@ -239,7 +312,7 @@ bad_gateway_is_refusal = true
 unknown_codes = ["a", "b"]
 [upstreams.veo]
 [upstreams.wan]
-api_key = "from the table"
+api_key = "from-the-table"
 """
     environ = {
         "GATEWAY_UPSTREAM_API_KEY": SECRET,
@@ -258,8 +331,38 @@ api_key = "from the table"
         bad_gateway_is_refusal=True,
         unknown_codes=("a", "b"),
     )
-    assert (veo.name, veo.api_key) == ("veo", "from a file")
-    assert (wan.api_key, wan.base_url) == ("from the table", RELAY_BASE_URL)
+    assert (veo.name, veo.api_key) == ("veo", "from-a-file")
+    assert (wan.api_key, wan.base_url) == ("from-the-table", RELAY_BASE_URL)
+
+
+def test_an_upstream_has_an_account_and_a_cost_of_its_own(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("from-a-file\n", encoding="utf-8")
+    text = f"""
+upstream_cost_multiplier_ppm = 909091
+upstream_account_url = "https://relay.example"
+[upstreams.grok]
+cost_multiplier_ppm = 800000
+account_url = "https://grok.example"
+account_token_file = "{secret}"
+[upstreams.veo]
+account_token = "from-the-table"
+[upstreams.wan]
+"""
+    environ = {
+        "GATEWAY_UPSTREAM_ACCOUNT_TOKEN": SECRET,
+        "GATEWAY_UPSTREAM_VEO_ACCOUNT_TOKEN": "veo's",
+        "GATEWAY_UPSTREAM_WAN_ACCOUNT_TOKEN_FILE": str(secret),
+    }
+    found = settings(file=toml(tmp_path, text), environ=environ).all_upstreams()
+    assert [(one.cost_multiplier_ppm, one.account_token, one.account_url) for one in found] == [
+        (909_091, SECRET, "https://relay.example"),
+        (800_000, "from-a-file", "https://grok.example"),
+        (1_000_000, "veo's", ""),
+        (1_000_000, "from-a-file", ""),
+    ]
+    environ = {"GATEWAY_UPSTREAM_NOBODY_ACCOUNT_TOKEN": "x"}
+    assert problems(environ=environ) == ["unknown setting GATEWAY_UPSTREAM_NOBODY_ACCOUNT_TOKEN"]
 
 
 def test_the_default_upstream_may_have_a_table_of_its_own(tmp_path: Path) -> None:
@@ -283,3 +386,90 @@ def test_every_setting_says_what_it_is() -> None:
     for record in (Settings, UpstreamConfig):
         for one in fields(record):
             assert one.name in {"name", "upstreams"} or one.metadata["help"]
+
+
+@pytest.mark.parametrize("value", [10_000, 100_000_000])
+def test_a_cost_multiplier_is_from_a_hundredth_to_a_hundredfold(value: int) -> None:
+    found = settings(flags={"upstream_cost_multiplier_ppm": value})
+    assert found.upstream_cost_multiplier_ppm == value
+
+
+def test_blanks_around_a_text_are_no_part_of_it_wherever_it_is_set(tmp_path: Path) -> None:
+    text = f"""
+upstream_api_key = " {SECRET}\\n"
+[upstreams.grok]
+api_key = "\\tfrom-the-table "
+[upstreams.veo]
+"""
+    environ = {
+        "GATEWAY_UPSTREAM_VEO_API_KEY": " veo's\r\n",
+        "GATEWAY_UPSTREAM_ACCOUNT_TOKEN": f"{SECRET}\n",
+        "GATEWAY_HOST": " 127.0.0.2\n",
+        "GATEWAY_PORT": " 81 ",
+        "GATEWAY_SMTP_PASSWORD": "open sesame\n",
+        "GATEWAY_DISCLOSE_BUDGETS": "true\n",
+    }
+    found = settings(file=toml(tmp_path, text), environ=environ, serving=True)
+    assert [one.api_key for one in found.all_upstreams()] == [SECRET, "from-the-table", "veo's"]
+    assert (found.upstream_account_token, found.smtp_password) == (SECRET, "open sesame")
+    assert (found.host, found.port, found.disclose_budgets) == ("127.0.0.2", 81, True)
+    blank = {"GATEWAY_UPSTREAM_API_KEY": " \n"}
+    assert "has no key" in str(problems(environ=blank, serving=True))
+
+
+@pytest.mark.parametrize("key", ["sk-walrus nine", "sk-walrus\nnine", "sk-walrus\x7f", "sk-wälrus"])
+def test_an_upstream_key_that_no_header_can_hold_is_refused_and_not_repeated(
+    tmp_path: Path, key: str
+) -> None:
+    file = toml(tmp_path, "[upstreams.grok]")
+    environ = {
+        "GATEWAY_UPSTREAM_API_KEY": key,
+        "GATEWAY_UPSTREAM_ACCOUNT_TOKEN": key,
+        "GATEWAY_UPSTREAM_GROK_API_KEY": key,
+        "GATEWAY_UPSTREAM_GROK_ACCOUNT_TOKEN": key,
+    }
+    complaint = "must be printable ASCII characters without spaces"
+    assert sorted(problems(file=file, environ=environ)) == [
+        f"upstream_account_token {complaint}",
+        f"upstream_api_key {complaint}",
+        f"upstreams.grok.account_token {complaint}",
+        f"upstreams.grok.api_key {complaint}",
+    ]
+
+
+def test_what_a_table_of_the_default_upstream_would_hide_is_a_problem(tmp_path: Path) -> None:
+    text = """
+upstream_api_key = "k"
+upstream_account_token_file = "/dev/null"
+upstream_offers = ["create"]
+[upstreams.default]
+retention_seconds = 60
+"""
+    environ = {
+        "GATEWAY_UPSTREAM_BASE_URL": "http://localhost:9/v1",
+        "GATEWAY_UPSTREAM_POST_SECONDS": "9",
+        "GATEWAY_UPSTREAM_OFFERS": "create",
+        "GATEWAY_UPSTREAM_COST_MULTIPLIER_PPM": "909091",
+        "GATEWAY_UPSTREAM_ACCOUNT_URL": "http://localhost:9",
+        "GATEWAY_UPSTREAM_API_KEY": SECRET,
+        "GATEWAY_UPSTREAM_ACCOUNT_TOKEN": SECRET,
+    }
+    file = toml(tmp_path, text)
+    flags = {"upstream_base_url": "http://localhost:9/v1", "upstream_offers": None}
+    hidden = {
+        f"{file}: upstream_api_key": "api_key",
+        f"{file}: upstream_account_token_file": "account_token_file",
+        f"{file}: upstream_offers": "offers",
+        "GATEWAY_UPSTREAM_BASE_URL": "base_url",
+        "GATEWAY_UPSTREAM_POST_SECONDS": "post_seconds",
+        "GATEWAY_UPSTREAM_OFFERS": "offers",
+        "GATEWAY_UPSTREAM_COST_MULTIPLIER_PPM": "cost_multiplier_ppm",
+        "GATEWAY_UPSTREAM_ACCOUNT_URL": "account_url",
+        "--upstream-base-url": "base_url",
+    }
+    assert sorted(problems(file=file, environ=environ, flags=flags)) == sorted(
+        f"{where} would be ignored: set {name} in the table [upstreams.default]"
+        for where, name in hidden.items()
+    )
+    other = toml(tmp_path, '[upstreams.other]\napi_key = "k"')
+    assert settings(file=other, environ=environ, flags=flags).upstream_post_seconds == 9

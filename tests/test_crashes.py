@@ -493,12 +493,12 @@ async def judged(stage: Scene) -> None:
     for row in stage.rows("SELECT * FROM videos WHERE orphaned_at IS NOT NULL"):
         if row["upstream_id"] is not None:
             continue
-        now = stage.now()
+        change = stage.change()
         if prompt_of(row) in ids:
             upstream_id = ids[prompt_of(row)]
-            await stage.run(partial(attach_orphan, row["id"], upstream_id=upstream_id, now=now))
+            await stage.run(partial(attach_orphan, change, row["id"], upstream_id=upstream_id))
         else:
-            await stage.run(partial(release_orphan, row["id"], now=now))
+            await stage.run(partial(release_orphan, change, row["id"]))
 
 
 async def settled_by_command(stage: Scene, orphan: str) -> None:
@@ -512,7 +512,8 @@ async def settled_by_command(stage: Scene, orphan: str) -> None:
 async def released(stage: Scene, *, prompt: str) -> None:
     stage.jump(RELEASE_MARGIN_SECONDS)
     (row,) = [row for row in stage.rows("SELECT * FROM videos") if prompt_of(row) == prompt]
-    assert await stage.run(partial(release_orphan, row["id"], now=stage.now())) == PRICE_MICROS
+    released = await stage.run(partial(release_orphan, stage.change(), row["id"]))
+    assert released == PRICE_MICROS
 
 
 async def shown(stage: Scene, process: Process, video_id: str) -> dict[str, Any]:

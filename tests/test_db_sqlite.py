@@ -20,7 +20,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.db.script import Script, Sql
-from gateway.db.sqlite import GROUP_LIMIT, WAITING_LIMIT, SqliteDatabase, open_sqlite
+from gateway.db.sqlite import (
+    GROUP_LIMIT,
+    PARAMETER_LIMIT,
+    WAITING_LIMIT,
+    SqliteDatabase,
+    open_sqlite,
+)
 from gateway.errors import DatabaseUnavailable
 
 DEADLINE_SECONDS = 20.0
@@ -496,3 +502,21 @@ def test_scripts_in_groups_do_what_they_do_one_after_the_other(groups: list[list
     with tempfile.TemporaryDirectory() as folder:
         answers = asyncio.run(play_in_groups(Path(folder) / "gateway.db", groups))
     assert answers == expected
+
+
+async def test_arguments_beyond_the_limit_are_an_error_and_not_left_out(
+    database: SqliteDatabase,
+) -> None:
+    def count(arguments: int) -> Script[int]:
+        yield from add(f"{arguments}")
+        marks = ", ".join(f"(${number})" for number in range(1, arguments + 1))
+        rows = yield Sql(
+            f"WITH given (n) AS (VALUES {marks}) SELECT COUNT(n) AS found FROM given",
+            tuple(range(arguments)),
+        )
+        return int(rows[0]["found"])
+
+    assert await database.run(partial(count, PARAMETER_LIMIT)) == PARAMETER_LIMIT
+    with pytest.raises(ValueError, match="1001 arguments"):
+        await database.run(partial(count, PARAMETER_LIMIT + 1))
+    assert await database.read(names) == [f"{PARAMETER_LIMIT}"]

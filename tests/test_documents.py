@@ -86,7 +86,7 @@ def test_every_command_is_in_the_readme() -> None:
 
 
 def test_every_command_the_readme_names_exists() -> None:
-    named = set(re.findall(r"video-gateway ([a-z]+(?: [a-z]+)?)", README))
+    named = set(re.findall(r"video-gateway ([a-z][a-z-]*(?: [a-z]+)?)", README))
     known = set(_commands(main))
     assert {one for one in named if one not in known and one.split()[0] not in known} == set()
 

@@ -4,7 +4,7 @@ from importlib.resources import files
 
 import pytest
 
-from gateway.billing.budgets import Standing
+from gateway.billing.balances import Standing
 from gateway.billing.catalogue_file import read_catalogue
 from gateway.billing.explain import refusal_message, remaining
 

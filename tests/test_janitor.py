@@ -10,7 +10,7 @@ from pathlib import Path
 
 from conftest import LogLines, World, eventually
 
-from gateway.billing.budgets import Account, accounting_day
+from gateway.billing.balances import Account, accounting_day
 from gateway.billing.keys import NewKey
 from gateway.billing.ledger import Hold
 from gateway.db.database import Database
@@ -57,7 +57,7 @@ async def open_one(made: World, key: NewKey, video_id: str, *, lease_seconds: in
         rate_card_sha256="",
         images_micros=0,
         moderated_is_billed=False,
-        amount_micros=400_000,
+        list_micros=400_000,
     )
     submit = Submit(
         video_id=video_id,

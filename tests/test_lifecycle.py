@@ -22,7 +22,7 @@ TERMS = Terms(
     rate_micros=300_000,
     images_micros=0,
     moderated_is_billed=False,
-    amount_micros=2_400_000,
+    list_micros=2_400_000,
 )
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(10**9), 10**9) | st.floats() | st.text(),
@@ -72,9 +72,7 @@ def test_a_video_that_is_not_over_stays_held() -> None:
 )
 def test_a_completed_video_costs_its_actual_seconds(seconds: object, micros: int) -> None:
     judged = judge({"status": "completed", "seconds": seconds}, TERMS)
-    assert judged == Completed(
-        amount_micros=micros, above_hold=micros > 2_400_000, has_content=True
-    )
+    assert judged == Completed(list_micros=micros, above_hold=micros > 2_400_000, has_content=True)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +80,7 @@ def test_a_completed_video_costs_its_actual_seconds(seconds: object, micros: int
 )
 def test_seconds_that_cannot_be_read_cost_what_was_held(seconds: object) -> None:
     judged = judge({"status": "completed", "seconds": seconds}, TERMS)
-    assert judged == Completed(amount_micros=2_400_000, above_hold=False, has_content=True)
+    assert judged == Completed(list_micros=2_400_000, above_hold=False, has_content=True)
     assert judge({"status": "completed"}, TERMS) == judged
 
 
@@ -95,7 +93,7 @@ def test_seconds_that_cannot_be_read_cost_what_was_held(seconds: object) -> None
             rate_micros=300_000,
             images_micros=0,
             moderated_is_billed=False,
-            amount_micros=1_200_000,
+            list_micros=1_200_000,
         ),
         Terms(
             operation="create",
@@ -103,13 +101,13 @@ def test_seconds_that_cannot_be_read_cost_what_was_held(seconds: object) -> None
             rate_micros=1_200_000,
             images_micros=0,
             moderated_is_billed=False,
-            amount_micros=1_200_000,
+            list_micros=1_200_000,
         ),
     ],
 )
 def test_extensions_and_flat_rates_cost_what_was_held(terms: Terms) -> None:
     judged = judge({"status": "completed", "seconds": "20"}, terms)
-    assert judged == Completed(amount_micros=1_200_000, above_hold=False, has_content=True)
+    assert judged == Completed(list_micros=1_200_000, above_hold=False, has_content=True)
 
 
 @pytest.mark.parametrize(
@@ -124,7 +122,7 @@ def test_extensions_and_flat_rates_cost_what_was_held(terms: Terms) -> None:
 )
 def test_a_failed_video_says_why_in_one_word(error: object, reason: str) -> None:
     assert judge({"status": "failed", "error": error, "seconds": "8"}, TERMS) == Failed(
-        reason, amount_micros=0
+        reason, list_micros=0
     )
 
 

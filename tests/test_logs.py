@@ -9,8 +9,8 @@ import pytest
 import structlog
 from conftest import LogLines, World, environ_for, eventually, new_key, serving, settings_for
 
-from gateway.app import open_database
 from gateway.clock import system_clock
+from gateway.setup import open_database
 from gateway.simulator.control import Control
 from gateway.simulator.server import Simulator
 from gateway.telemetry.logs import configure_logs
@@ -192,3 +192,21 @@ def test_a_defect_is_one_line_of_json_with_its_traceback(logged: LogLines) -> No
     (line,) = logged.lines("turn_failed")
     assert line["level"] == "error"
     assert "ValueError: invalid literal" in line["exception"]
+
+
+def test_a_defect_on_a_terminal_shows_no_local_of_any_frame(logged: LogLines) -> None:
+    configure_logs("console", stream=logged)
+    log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
+
+    def fails(prompt: str) -> None:
+        secret = f"{prompt} and {UPSTREAM_KEY}"
+        int(secret[:0])
+
+    try:
+        fails(SECRET)
+    except ValueError:
+        log.exception("turn_failed")
+    printed = logged.getvalue()
+    assert "ValueError: invalid literal" in printed
+    for secret in (SECRET, "walrus", UPSTREAM_KEY):
+        assert secret not in printed

@@ -1,5 +1,6 @@
 """Does openapi.json say what the gateway does, no more and no less?"""
 
+import asyncio
 import copy
 import json
 import os
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from conftest import World, world
+from conftest import ADMIN_KEY, World, world
 from openapi_schema_validator import OAS31Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from sdk_tools import run
@@ -20,8 +21,14 @@ from gateway import __version__, errors
 from gateway.api.content import VARIANTS
 from gateway.api.intent import MAX_IDEMPOTENCY_CHARACTERS
 from gateway.api.listing import DEFAULT_LIMIT, MAX_LIMIT
-from gateway.billing.budgets import LEVELS, PERIODS
+from gateway.api.organization import limits, rate_limits
+from gateway.api.organization.api_keys import MAX_GRACE_SECONDS
+from gateway.api.organization.checks import MAX_LIFETIME_SECONDS, READ_ONLY
+from gateway.api.organization.model_permissions import MAX_MODELS
+from gateway.billing.balances import LEVELS, PERIODS
 from gateway.billing.catalogue import UNITS
+from gateway.billing.service_accounts import MEMBER, NO_ROLE, OWNER
+from gateway.db import paging
 from gateway.upstream.requests import OPERATIONS
 from gateway.videos import order
 
@@ -34,6 +41,8 @@ ANY = "4XX"
 
 LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
 EXAMPLES = 300 if LONG else 12
+# There are four times as many operations.
+ADMIN_EXAMPLES = 60 if LONG else 3
 FUZZ_SECONDS = 1_700 if LONG else 250
 # The short form asks the same questions every time; the long form looks for new ones.
 SEED = () if LONG else ("--seed", "1")
@@ -46,6 +55,8 @@ CHECKS = (
     "ensure_resource_availability,ignored_auth"
 )
 LEAST_BOUGHT = 25
+LEAST_CHANGED = 25
+ADMIN_PATHS = "^/v1/organization"
 
 on_shared = pytest.mark.asyncio(loop_scope="module")
 
@@ -121,7 +132,10 @@ async def test_it_is_served_to_everyone(shared: World, path: str) -> None:
 
 
 def test_every_path_of_the_api_is_in_it_and_the_reverse() -> None:
-    routed = re.findall(r'"(/[^"]*)"', (GATEWAY / "api" / "routes.py").read_text("utf-8"))
+    tables = [GATEWAY / "api" / name for name in ("routes.py", "organization/routes.py")]
+    routed = [
+        path for table in tables for path in re.findall(r'"(/[^"]*)"', table.read_text("utf-8"))
+    ]
     assert sorted(routed) == sorted(DOCUMENT["paths"])
 
 
@@ -142,7 +156,9 @@ async def test_every_path_takes_the_methods_in_it_and_no_others(shared: World, p
 
 
 def test_every_error_code_of_ours_is_in_it_and_the_reverse() -> None:
-    written = re.findall(r'\bcode="([a-z_]+)"', source("api", "videos", "upstream"))
+    written = re.findall(
+        r'\bcode="([a-z_]+)"', source("api", "api/organization", "videos", "upstream")
+    )
     codes = {*written, *(one.code for one in error_classes())} - {None}
     (ours, _) = SCHEMAS["ErrorCode"]["anyOf"]
     assert set(ours["enum"]) == codes
@@ -199,6 +215,30 @@ def test_its_bounds_are_those_of_the_code() -> None:
     assert sizes["per"]["enum"] == list(UNITS)
 
 
+def test_its_bounds_of_the_admin_api_are_those_of_the_code() -> None:
+    limit = DOCUMENT["components"]["parameters"]["PageLimit"]["schema"]
+    assert (limit["default"], limit["maximum"]) == (paging.DEFAULT_LIMIT, paging.MAX_LIMIT)
+    limit, *_ = DOCUMENT["paths"]["/v1/organization/projects/{project_id}/rate_limits"]["get"][
+        "parameters"
+    ]
+    assert limit["schema"]["default"] == rate_limits.DEFAULT_LIMIT
+
+    def field(schema: str, name: str) -> dict[str, Any]:
+        found: dict[str, Any] = SCHEMAS[schema]["properties"][name]
+        return found
+
+    for schema in ("CreateServiceAccount", "CreateServiceAccountKey", "UpdateApiKey"):
+        assert field(schema, "expires_in_seconds")["maximum"] == MAX_LIFETIME_SECONDS
+    assert field("CreateAdminKey", "expires_in_seconds")["maximum"] == MAX_LIFETIME_SECONDS
+    assert field("RotateApiKey", "grace_seconds")["maximum"] == MAX_GRACE_SECONDS
+    assert field("UpdateModelPermissions", "model_ids")["maxItems"] == MAX_MODELS
+    assert field("UpdateRateLimit", "max_requests_per_1_minute")["maximum"] == rate_limits.NO_LIMIT
+    assert field("RateLimit", "max_tokens_per_1_minute")["const"] == rate_limits.NO_LIMIT
+    assert field("UpdateLimits", "max_videos_in_flight")["maximum"] == limits.MOST
+    assert field("ServiceAccount", "role")["enum"] == [OWNER, MEMBER, NO_ROLE]
+    assert field("UpdateApiKey", "scopes")["items"]["enum"] == [READ_ONLY]
+
+
 def test_its_examples_are_valid_by_its_own_schemas() -> None:
     bodies = [operation.get("requestBody", {}) for _, _, operation in operations()]
     checked = 0
@@ -219,25 +259,51 @@ async def test_no_request_that_it_allows_or_forbids_is_answered_otherwise(tmp_pa
     ) as made:
         key = await made.key(budget="1000000")
         await made.mirrored(await made.buy(key))
-        path = tmp_path / "narrowed.json"
-        path.write_text(json.dumps(narrowed(DOCUMENT)), encoding="utf-8")
-        await run(
-            [
-                *(sys.executable, "-m", "schemathesis.cli", "run", str(path)),
-                *("--url", made.base_url.removesuffix("/v1"), "--no-color"),
-                *("--header", f"Authorization: Bearer {key.value}", "--checks", CHECKS),
-                *("--max-examples", str(EXAMPLES), *SEED),
-                *("--generation-database", "none"),
-            ],
-            environment={
-                "SCHEMATHESIS_HOOKS": "schemathesis_hooks",
-                "PYTHONPATH": f"{HERE}{os.pathsep}{HERE.parent}",
-            },
-            seconds=FUZZ_SECONDS,
-            folder=tmp_path,
+        await fuzz(
+            made, key.value, "--exclude-path-regex", ADMIN_PATHS, examples=EXAMPLES, folder=tmp_path
         )
         assert await made.executions() > LEAST_BOUGHT
         assert await made.adds_up()
+
+
+@pytest.mark.timeout(FUZZ_SECONDS + 50)
+async def test_no_admin_request_that_it_allows_or_forbids_is_answered_otherwise(
+    tmp_path: Path,
+) -> None:
+    async with world(tmp_path / "gateway") as made:
+        await made.mirrored(await made.buy(await made.key(budget="1000000")))
+        await fuzz(
+            made,
+            ADMIN_KEY,
+            "--include-path-regex",
+            ADMIN_PATHS,
+            examples=ADMIN_EXAMPLES,
+            folder=tmp_path,
+        )
+        assert await made.one("SELECT COUNT(*) FROM audit_log") > LEAST_CHANGED
+        assert await made.adds_up()
+
+
+async def fuzz(made: World, key: str, *chosen: str, examples: int, folder: Path) -> None:
+    """Ask for what the document describes with a key; `chosen` says for which of it."""
+    path = folder / "narrowed.json"
+    text = json.dumps(narrowed(DOCUMENT))
+    await asyncio.to_thread(path.write_text, text, "utf-8")
+    await run(
+        [
+            *(sys.executable, "-m", "schemathesis.cli", "run", str(path)),
+            *("--url", made.base_url.removesuffix("/v1"), "--no-color", *chosen),
+            *("--header", f"Authorization: Bearer {key}", "--checks", CHECKS),
+            *("--max-examples", str(examples), *SEED),
+            *("--generation-database", "none"),
+        ],
+        environment={
+            "SCHEMATHESIS_HOOKS": "schemathesis_hooks",
+            "PYTHONPATH": f"{HERE}{os.pathsep}{HERE.parent}",
+        },
+        seconds=FUZZ_SECONDS,
+        folder=folder,
+    )
 
 
 def narrowed(document: dict[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from ledger_tools import (
     NO_IDS,
     NOW,
     RATE_MICROS,
+    a_change,
     a_submit,
     accepted,
     claim_one,
@@ -19,9 +20,10 @@ from ledger_tools import (
     rows,
 )
 
-from gateway.billing.ledger import audit
+from gateway.billing.audit import audit
 from gateway.db.database import Database
 from gateway.db.script import Script
+from gateway.upstream.envelopes import RequestIds
 from gateway.videos.lifecycle import Completed
 from gateway.videos.orphans import (
     RELEASE_MARGIN_SECONDS,
@@ -32,7 +34,7 @@ from gateway.videos.orphans import (
     release_orphan,
     settle_orphan,
 )
-from gateway.videos.polls import write_completed, write_orphan
+from gateway.videos.polls import write_completed, write_given_up, write_orphan
 from gateway.videos.records import Recorded, open_submit, record_accepted, record_orphan
 
 PRICE = 4 * RATE_MICROS
@@ -48,6 +50,11 @@ def lose() -> Script[None]:
     """The upstream no longer tells about the video that is due."""
     claim = yield from claim_one(now=FREE_AT)
     yield from write_orphan(claim, reason="missing", due_at=FREE_AT + 3600, now=FREE_AT)
+
+
+def lose_again(*, now: int) -> Script[None]:
+    claim = yield from claim_one(now=now)
+    yield from write_orphan(claim, reason="missing", due_at=now + 3600, now=now)
 
 
 @pytest.fixture
@@ -69,14 +76,24 @@ async def test_orphans_are_listed_oldest_first(database: Database) -> None:
 
 async def test_a_settled_orphan_costs_what_was_held(database: Database) -> None:
     await database.run(an_orphan)
-    assert await database.run(partial(settle_orphan, "vid_1", now=NOW)) == PRICE
+    assert await database.run(partial(settle_orphan, a_change(), "vid_1")) == PRICE
     assert await database.read(organization) == (PRICE, 0)
     assert await database.read(list_orphans) == []
 
 
+@pytest.mark.parametrize("billed", [0, 1, PRICE // 4, 3 * PRICE])
+async def test_a_settled_orphan_costs_what_the_upstreams_bill_says(
+    database: Database, billed: int
+) -> None:
+    await database.run(an_orphan)
+    settle = partial(settle_orphan, a_change(), "vid_1", list_micros=billed)
+    assert await database.run(settle) == billed
+    assert await database.read(organization) == (billed, 0)
+
+
 async def test_a_released_orphan_costs_nothing(database: Database) -> None:
     await database.run(an_orphan)
-    assert await database.run(partial(release_orphan, "vid_1", now=FREE_AT)) == PRICE
+    assert await database.run(partial(release_orphan, a_change(now=FREE_AT), "vid_1")) == PRICE
     assert await database.read(organization) == (0, 0)
     assert await database.read(list_orphans) == []
 
@@ -86,18 +103,31 @@ async def test_a_release_waits_for_the_lease_of_the_submit_and_a_margin(
 ) -> None:
     await database.run(an_orphan)
     with pytest.raises(TooEarly) as refusal:
-        await database.run(partial(release_orphan, "vid_1", now=FREE_AT - 7))
+        await database.run(partial(release_orphan, a_change(now=FREE_AT - 7), "vid_1"))
     assert refusal.value.seconds == 7
     assert await database.read(organization) == (0, PRICE)
 
 
+async def test_a_commit_whose_answer_was_lost_ends_an_orphan_at_the_amount_it_did(
+    database: Database,
+) -> None:
+    await database.run(partial(followed, now=FREE_AT))
+    await database.run(lose)
+    settle = partial(settle_orphan, a_change("once", now=FREE_AT), "vid_1", list_micros=7)
+    assert await database.run(settle) == 7
+    await database.run(partial(lose_again, now=FREE_AT))
+    assert await database.run(settle) == 7
+    assert [row["id"] for row in await database.read(list_orphans)] == ["vid_1"]
+    assert await database.read(organization) == (7, 0)
+
+
 async def test_an_orphan_is_ended_once(database: Database) -> None:
     await database.run(an_orphan)
-    await database.run(partial(settle_orphan, "vid_1", now=FREE_AT))
+    await database.run(partial(settle_orphan, a_change("first", now=FREE_AT), "vid_1"))
     for script in (
-        partial(settle_orphan, "vid_1", now=FREE_AT),
-        partial(release_orphan, "vid_1", now=FREE_AT),
-        partial(attach_orphan, "vid_1", upstream_id="up_9", now=FREE_AT),
+        partial(settle_orphan, a_change(now=FREE_AT), "vid_1"),
+        partial(release_orphan, a_change(now=FREE_AT), "vid_1"),
+        partial(attach_orphan, a_change(now=FREE_AT), "vid_1", upstream_id="up_9"),
     ):
         with pytest.raises(NoOrphan):
             await database.run(script)
@@ -110,22 +140,22 @@ async def test_what_is_no_orphan_cannot_be_ended_by_a_person(
 ) -> None:
     await database.run(followed)
     with pytest.raises(NoOrphan):
-        await database.run(partial(settle_orphan, video_id, now=FREE_AT))
+        await database.run(partial(settle_orphan, a_change(now=FREE_AT), video_id))
     with pytest.raises(NoOrphan):
-        await database.run(partial(release_orphan, video_id, now=FREE_AT))
+        await database.run(partial(release_orphan, a_change(now=FREE_AT), video_id))
     assert await database.read(organization) == (0, PRICE)
 
 
 async def test_an_attached_orphan_is_followed_to_its_end(database: Database) -> None:
     await database.run(an_orphan)
-    attach = partial(attach_orphan, "vid_1", upstream_id="up_1", now=NOW)
+    attach = partial(attach_orphan, a_change(), "vid_1", upstream_id="up_1")
     assert await database.run(attach) is Recorded.FOLLOWED
     claim = await database.run(claim_one)
     assert (claim.upstream_id, claim.orphaned) == ("up_1", False)
     script = partial(
         write_completed,
         claim,
-        Completed(amount_micros=PRICE // 4, above_hold=False, has_content=True),
+        Completed(list_micros=PRICE // 4, above_hold=False, has_content=True),
         {"status": "completed", "seconds": "1"},
         assets={"video": "asset_1"},
         retention_seconds=60,
@@ -135,10 +165,21 @@ async def test_an_attached_orphan_is_followed_to_its_end(database: Database) -> 
     assert await database.read(organization) == (PRICE // 4, 0)
 
 
+async def test_what_is_attached_keeps_the_request_ids_of_its_submit(database: Database) -> None:
+    await database.run(partial(open_submit, a_submit(1), now=NOW))
+    ids = RequestIds(provider="req_1", relay="relay_1")
+    await database.run(partial(record_orphan, "vid_1", reason="broken", request_ids=ids, now=NOW))
+    await database.run(partial(attach_orphan, a_change(), "vid_1", upstream_id="up_1"))
+    kept = partial(rows, "SELECT provider_request_id, relay_request_id FROM videos")
+    assert await database.read(kept) == [
+        {"provider_request_id": "req_1", "relay_request_id": "relay_1"}
+    ]
+
+
 async def test_an_orphan_cannot_be_attached_to_another_videos_id(database: Database) -> None:
     await database.run(followed)
     await database.run(partial(an_orphan, 2))
-    attach = partial(attach_orphan, "vid_2", upstream_id="up_1", now=NOW)
+    attach = partial(attach_orphan, a_change(), "vid_2", upstream_id="up_1")
     assert await database.run(attach) is Recorded.DUPLICATE
     assert [row["id"] for row in await database.read(list_orphans)] == ["vid_2"]
     assert await database.read(organization) == (0, 2 * PRICE)
@@ -148,7 +189,9 @@ async def test_an_orphan_whose_id_is_known_is_not_attached_again(database: Datab
     await database.run(partial(followed, now=FREE_AT))
     await database.run(lose)
     with pytest.raises(NoOrphan):
-        await database.run(partial(attach_orphan, "vid_1", upstream_id="up_9", now=FREE_AT))
+        await database.run(
+            partial(attach_orphan, a_change(now=FREE_AT), "vid_1", upstream_id="up_9")
+        )
 
 
 @pytest.mark.parametrize("first", ["settle", "release"])
@@ -158,11 +201,51 @@ async def test_what_a_person_says_last_counts_also_when_the_hold_had_ended(
 ) -> None:
     actions = {"settle": settle_orphan, "release": release_orphan}
     await database.run(an_orphan)
-    await database.run(partial(actions[first], "vid_1", now=FREE_AT))
+    await database.run(partial(actions[first], a_change("first", now=FREE_AT), "vid_1"))
     late = partial(record_accepted, "vid_1", accepted("up_1"), first_poll_at=FREE_AT, now=FREE_AT)
     await database.run(late)
     assert await database.read(organization) == (PRICE, 0)
     await database.run(lose)
-    await database.run(partial(actions[second], "vid_1", now=FREE_AT + 600))
+    await database.run(partial(actions[second], a_change("second", now=FREE_AT + 600), "vid_1"))
     assert await database.read(organization) == (PRICE if second == "settle" else 0, 0)
-    assert await database.read(partial(rows, "SELECT id FROM videos WHERE due_at > 0")) == []
+    # Only the end of a video whose hold is settled is still of interest.
+    polled = [{"id": "vid_1"}] if (first, second) == ("settle", "settle") else []
+    assert await database.read(partial(rows, "SELECT id FROM videos WHERE due_at > 0")) == polled
+
+
+async def test_a_settled_orphan_whose_id_is_known_is_followed_to_its_end(
+    database: Database,
+) -> None:
+    await database.run(partial(followed, now=FREE_AT))
+    await database.run(lose)
+    await database.run(partial(settle_orphan, a_change(now=FREE_AT), "vid_1"))
+    assert await database.read(organization) == (PRICE, 0)
+    assert await database.read(list_orphans) == []
+    claim = await database.run(partial(claim_one, now=FREE_AT))
+    assert (claim.orphaned, claim.missing_polls, claim.settled_at) == (False, 0, FREE_AT)
+    script = partial(
+        write_completed,
+        claim,
+        Completed(list_micros=PRICE // 4, above_hold=False, has_content=True),
+        {"status": "completed", "seconds": "1"},
+        assets={"video": "asset_1"},
+        retention_seconds=60,
+        now=FREE_AT,
+    )
+    ended = await database.run(script)
+    assert ended.correction_micros == PRICE // 4 - PRICE
+    assert await database.read(organization) == (PRICE // 4, 0)
+    assert await database.read(partial(rows, "SELECT id FROM assets")) == [{"id": "asset_1"}]
+
+
+async def test_what_is_given_up_is_no_orphan_and_stays_settled(database: Database) -> None:
+    await database.run(partial(followed, now=FREE_AT))
+    await database.run(lose)
+    await database.run(partial(settle_orphan, a_change(now=FREE_AT), "vid_1"))
+    claim = await database.run(partial(claim_one, now=FREE_AT))
+    assert await database.run(partial(write_given_up, claim, now=FREE_AT))
+    assert await database.read(organization) == (PRICE, 0)
+    assert await database.read(list_orphans) == []
+    (video,) = await database.read(partial(rows, "SELECT status, due_at, object FROM videos"))
+    assert (video["status"], video["due_at"]) == ("failed", None)
+    assert "outcome_unknown" in video["object"]

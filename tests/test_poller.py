@@ -4,6 +4,7 @@ import asyncio
 import bisect
 import time
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import pytest
 import pytest_asyncio
 from conftest import LogLines, World, eventually, world
 
-from gateway.billing.budgets import Account, accounting_day
+from gateway.billing.audit_log import COMMAND, Change
+from gateway.billing.balances import Account, accounting_day
 from gateway.billing.keys import NewKey
 from gateway.billing.ledger import Hold
 from gateway.db.script import Row, Script
@@ -22,7 +24,7 @@ from gateway.upstream.client import Upstream, UpstreamSettings
 from gateway.upstream.envelopes import RequestIds
 from gateway.upstream.replies import Accepted
 from gateway.videos.attempts import Intent
-from gateway.videos.orphans import list_orphans
+from gateway.videos.orphans import list_orphans, settle_orphan
 from gateway.videos.poller import (
     MISSING_POLLS_LIMIT,
     ORPHAN_INTERVAL_SECONDS,
@@ -207,7 +209,7 @@ async def test_more_seconds_than_were_held_are_settled_and_reported_as_an_error(
     facts = await polled(shared, video_id)
     assert facts["hold_settled_micros"] == 1_200_000
     (alarm,) = logged.lines("settled_above_hold")
-    assert (alarm["level"], alarm["held_micros"], alarm["settled_micros"]) == (
+    assert (alarm["level"], alarm["held_list_micros"], alarm["list_micros"]) == (
         "error",
         400_000,
         1_200_000,
@@ -287,6 +289,64 @@ async def test_a_video_without_an_end_is_an_orphan_once_patience_is_over(
         assert await made.adds_up()
     (alarm,) = logged.lines("video_orphaned")
     assert (alarm["level"], alarm["reason"]) == ("error", "never_ended")
+
+
+async def settled_by_a_person(made: World, upstream_id: str) -> None:
+    orphan = (await orphans(made))[upstream_id]
+    change = Change(f"settle {upstream_id}", made.timeline.clock().now(), COMMAND, "tests")
+    await made.database.run(partial(settle_orphan, change, orphan["id"]))
+
+
+async def test_an_orphan_that_a_person_settled_is_still_found_to_be_completed(
+    shared: World,
+) -> None:
+    key = await shared.key()
+    video_id = await shared.buy(key, "[[queue 1]] [[retrieve:404*1]] [[retrieve:seconds 2]]")
+    await shared.control.advance(1)
+    await almost_lost(shared, video_id, polls_left=1)
+    assert (await polled(shared, video_id))["orphaned_at"] is not None
+    await settled_by_a_person(shared, video_id)
+    facts = await polled(shared, video_id)
+    assert (facts["status"], facts["hold_settled_micros"]) == ("completed", 200_000)
+    assert (await shown(shared, key, video_id))["status"] == "completed"
+    assert await shared.adds_up()
+
+
+async def test_a_settled_orphan_that_stays_lost_is_given_up_and_stays_settled(
+    shared: World, logged: LogLines
+) -> None:
+    key = await shared.key()
+    video_id = await shared.buy(key, f"[[queue 1]] [[retrieve:404*{2 * MISSING_POLLS_LIMIT}]]")
+    await shared.control.advance(1)
+    await almost_lost(shared, video_id, polls_left=1)
+    assert (await polled(shared, video_id))["orphaned_at"] is not None
+    await settled_by_a_person(shared, video_id)
+    assert (await polled(shared, video_id))["due_at"] is not None
+    await almost_lost(shared, video_id, polls_left=1)
+    facts = await polled(shared, video_id)
+    assert (facts["due_at"], facts["orphaned_at"], facts["status"]) == (None, None, "failed")
+    assert facts["hold_settled_micros"] == 400_000
+    assert video_id not in await orphans(shared)
+    video = await shown(shared, key, video_id)
+    assert (video["status"], video["error"]["code"]) == ("failed", "outcome_unknown")
+    assert [line["level"] for line in logged.lines("poll_given_up")] == ["warning"]
+    assert await shared.adds_up()
+
+
+async def test_a_settled_orphan_has_patience_anew_and_is_then_given_up(tmp_path: Path) -> None:
+    async with world(
+        tmp_path, poll_interval_seconds=INTERVAL_SECONDS, patience_seconds=1000
+    ) as made:
+        key = await made.key()
+        video_id = await made.buy(key, "[[queue 90000]]")
+        assert (await polled(made, video_id, after_seconds=1100))["orphaned_at"] is not None
+        await settled_by_a_person(made, video_id)
+        facts = await polled(made, video_id)
+        assert (facts["status"], facts["orphaned_at"]) == ("queued", None)
+        facts = await polled(made, video_id, after_seconds=1100)
+        assert (facts["status"], facts["due_at"], facts["orphaned_at"]) == ("failed", None, None)
+        assert await made.total() == (400_000, 0)
+        assert await made.adds_up()
 
 
 async def test_an_upstream_that_is_silent_for_longer_than_patience_makes_an_orphan(
@@ -391,7 +451,7 @@ async def in_flight(made: World, *, videos: int) -> None:
                 rate_card_sha256="",
                 images_micros=0,
                 moderated_is_billed=False,
-                amount_micros=400_000,
+                list_micros=400_000,
             )
             submit = Submit(
                 video_id=f"vid_{number}",

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ledger_tools import NOW, RATE_MICROS, claim_one, followed, opened, organization, rows
+from ledger_tools import NOW, RATE_MICROS, a_change, claim_one, followed, opened, organization, rows
 
-from gateway.billing.ledger import audit
+from gateway.billing.audit import audit
 from gateway.db.database import Database
 from gateway.db.script import Script
 from gateway.videos.lifecycle import Completed, Failed, Pending
@@ -42,7 +42,7 @@ def completed(
 ) -> Script[Ended]:
     return write_completed(
         claim,
-        Completed(amount_micros=micros, above_hold=micros > PRICE, has_content=True),
+        Completed(list_micros=micros, above_hold=micros > PRICE, has_content=True),
         {"id": claim.upstream_id, "status": "completed", **fields},
         assets={"video": "asset_1"},
         retention_seconds=RETENTION_SECONDS,
@@ -52,7 +52,7 @@ def completed(
 
 def failed(claim: Claim, *, now: int = NOW) -> Script[Ended]:
     seen = {"id": claim.upstream_id, "status": "failed"}
-    return write_failed(claim, Failed("moderation_blocked", amount_micros=0), seen, now=now)
+    return write_failed(claim, Failed("moderation_blocked", list_micros=0), seen, now=now)
 
 
 async def one(database: Database, table: str) -> dict[str, Any]:
@@ -65,7 +65,7 @@ async def test_a_claim_takes_what_is_due_for_the_length_of_a_lease(database: Dat
     claim = partial(claim_due, limit=9, lease_ends_at=NOW + 60, now=NOW)
     (claimed,) = await database.run(claim)
     assert (claimed.video_id, claimed.claim_number, claimed.upstream_id) == ("vid_1", 2, "up_1")
-    assert claimed.terms.amount_micros == PRICE
+    assert claimed.terms.list_micros == PRICE
     assert await database.run(claim) == []
     again = await database.run(partial(claim_due, limit=9, lease_ends_at=NOW + 99, now=NOW + 60))
     assert {(one.video_id, one.claim_number) for one in again} == {("vid_1", 3), ("vid_2", 2)}
@@ -222,6 +222,6 @@ async def test_a_poll_in_flight_cannot_undo_what_a_person_decided(database: Data
     claim = await database.run(claim_one)
     await database.run(partial(write_orphan, claim, reason="missing", due_at=NOW, now=NOW))
     polling = await database.run(claim_one)
-    await database.run(partial(release_orphan, "vid_1", now=NOW + 10**6))
+    await database.run(partial(release_orphan, a_change(now=NOW + 10**6), "vid_1"))
     assert await database.run(partial(completed, polling)) == Ended(written=False)
     assert await database.read(organization) == (0, 0)

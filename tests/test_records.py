@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,22 +13,27 @@ from ledger_tools import (
     NO_IDS,
     NOW,
     RATE_MICROS,
+    a_change,
     a_hold,
+    a_level,
     a_submit,
     accepted,
     claim_one,
+    limited,
     opened,
     organization,
     rows,
 )
 
-from gateway.billing.budgets import Refusal, set_budget
+from gateway.billing.audit import audit
+from gateway.billing.balances import Refusal
 from gateway.billing.keys import revoke_key
-from gateway.billing.ledger import audit
 from gateway.db.database import Database
 from gateway.errors import InvalidApiKey
 from gateway.upstream.envelopes import RequestIds
 from gateway.upstream.replies import Accepted
+from gateway.videos.admission import Admitted
+from gateway.videos.attempts import Earlier
 from gateway.videos.lifecycle import Completed, Failed
 from gateway.videos.orphans import RELEASE_MARGIN_SECONDS, release_orphan, settle_orphan
 from gateway.videos.polls import write_completed, write_failed
@@ -111,9 +117,7 @@ async def test_the_same_submit_is_written_once(database: Database) -> None:
 
 
 async def test_a_refused_hold_leaves_no_row(database: Database) -> None:
-    await database.run(
-        partial(set_budget, level="key", level_id="key_a", period="day", limit_micros=1, now=NOW)
-    )
+    await database.run(partial(limited, a_level("key", "key_a"), "day", 1))
     with pytest.raises(Refusal):
         await open_one(database)
     assert await database.read(partial(rows, "SELECT id FROM videos")) == []
@@ -121,7 +125,7 @@ async def test_a_refused_hold_leaves_no_row(database: Database) -> None:
 
 
 async def test_a_key_that_was_revoked_a_moment_ago_buys_nothing(database: Database) -> None:
-    await database.run(partial(revoke_key, key_id="key_a", now=NOW))
+    await database.run(partial(revoke_key, a_change(), key_id="key_a"))
     with pytest.raises(InvalidApiKey):
         await open_one(database)
     assert await database.read(organization) == (0, 0)
@@ -204,7 +208,7 @@ async def test_a_late_refusal_releases_an_orphan(database: Database) -> None:
 async def test_a_late_id_after_a_release_charges_the_price_once(database: Database) -> None:
     await open_one(database)
     await orphan(database)
-    await database.run(partial(release_orphan, "vid_1", now=LATER))
+    await database.run(partial(release_orphan, a_change(now=LATER), "vid_1"))
     for _ in range(2):
         assert await accept(database, now=LATER) is Recorded.AFTER_RELEASE
         assert await database.read(organization) == (PRICE, 0)
@@ -215,7 +219,7 @@ async def test_a_late_refusal_after_a_person_settled_gives_the_money_back(
 ) -> None:
     await open_one(database)
     await orphan(database)
-    await database.run(partial(settle_orphan, "vid_1", now=LATER))
+    await database.run(partial(settle_orphan, a_change(now=LATER), "vid_1"))
     assert await database.read(organization) == (PRICE, 0)
     for _ in range(2):
         assert not await refuse(database)
@@ -279,7 +283,7 @@ async def test_a_record_that_is_replayed_after_the_end_changes_nothing(
             partial(
                 write_completed,
                 claim,
-                Completed(amount_micros=PRICE, above_hold=False, has_content=True),
+                Completed(list_micros=PRICE, above_hold=False, has_content=True),
                 seen,
                 assets={"video": "asset_1"},
                 retention_seconds=60,
@@ -288,7 +292,7 @@ async def test_a_record_that_is_replayed_after_the_end_changes_nothing(
         )
     else:
         await database.run(
-            partial(write_failed, claim, Failed("no", amount_micros=0), seen, now=NOW + 20)
+            partial(write_failed, claim, Failed("no", list_micros=0), seen, now=NOW + 20)
         )
     before, money = await video(database), await database.read(organization)
     assert await accept(database, now=NOW + 30) is Recorded.FOLLOWED
@@ -328,9 +332,30 @@ async def test_an_operators_list_is_newest_first_and_says_what_was_spent(
         submit = a_submit(number, now=NOW + number)
         await database.run(partial(open_submit, submit, now=NOW + number))
     await orphan(database)
-    await database.run(partial(settle_orphan, "vid_1", now=LATER))
+    await database.run(partial(settle_orphan, a_change(now=LATER), "vid_1"))
     listed = await database.read(partial(list_videos, limit=2))
     assert [row["id"] for row in listed] == ["vid_3", "vid_2"]
     last = (await database.read(partial(list_videos, limit=9)))[-1]
     assert (last["hold_state"], last["spent_micros"]) == ("settled", PRICE)
     assert last["project"] == "name of proj_a"
+
+
+async def test_a_submit_whose_script_runs_twice_is_its_own_and_not_its_own_retry(
+    database: Database,
+) -> None:
+    """As after a commit whose outcome was lost: the same script is run again whole."""
+    await database.run(partial(open_submit, a_submit(1), now=NOW))
+    intent = replace(a_submit(1).intent, retry_count=1)
+    retry = replace(a_submit(2), intent=intent)
+    claimed = await database.run(partial(open_submit, retry, now=NOW))
+    assert isinstance(claimed, Earlier)
+    assert await database.run(partial(open_submit, retry, now=NOW)) == claimed
+    newer = replace(a_submit(3), intent=intent)
+    held = await database.run(partial(open_submit, newer, now=NOW))
+    assert isinstance(held, Admitted)
+    again = await database.run(partial(open_submit, newer, now=NOW))
+    assert isinstance(again, Admitted)
+    assert [row["id"] for row in await database.read(partial(rows, "SELECT id FROM holds"))] == [
+        "hold_1",
+        "hold_3",
+    ]

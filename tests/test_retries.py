@@ -15,10 +15,11 @@ from conftest import World, eventually, new_key, settings_for, world
 from openai import AsyncOpenAI
 from PIL import Image
 
-from gateway.app import open_database, running
-from gateway.billing.budgets import KEY
+from gateway.app import running
+from gateway.billing.balances import KEY
 from gateway.billing.keys import NewKey
 from gateway.clock import system_clock
+from gateway.setup import open_database
 from gateway.simulator.control import Control
 from gateway.simulator.server import Simulator
 from gateway.simulator.world import Settings as SimulatorSettings
@@ -407,6 +408,24 @@ async def test_a_retry_of_what_was_refused_does_not_get_the_video_before_it(
     assert second != first.json()["id"]
     assert not deduplicated
     assert await shared.executions() == before + 2
+
+
+async def test_the_retry_of_what_a_limit_refused_does_not_get_the_video_before_it(
+    shared: World,
+) -> None:
+    key, before = await shared.key(), await shared.executions()
+    first = await create(shared, key)
+    await shared.limit(KEY, key.id, requests_per_minute=1)
+    assert (await create(shared, key, {"prompt": "another"})).status_code == 200
+    refused = await create(shared, key, **retry(0))
+    assert (refused.status_code, "x-should-retry" in refused.headers) == (429, False)
+    still = await create(shared, key, **retry(1))
+    assert still.status_code == 429
+    await shared.limit(KEY, key.id, requests_per_minute=9)
+    again = await create(shared, key, **retry(2))
+    assert (again.status_code, DEDUPLICATED in again.headers) == (200, False)
+    assert again.json()["id"] != first.json()["id"]
+    assert await shared.executions() == before + 3
 
 
 @pytest.mark.parametrize(

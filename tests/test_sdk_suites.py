@@ -8,10 +8,8 @@ videos through the gateway.
 import asyncio
 import hashlib
 import json
-import os
 import re
 import shutil
-import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -36,6 +34,7 @@ HERE = Path(__file__).parent
 # The first test of a machine installs its client.
 pytestmark = pytest.mark.timeout(600)
 
+VIDEOS_SUITE = "test_videos.py"
 SUITE_PASSED = 138
 # It mocks these answers with a library that does not reach its aiohttp client, and skips them.
 SUITE_SKIPPED = {
@@ -70,8 +69,6 @@ async def offering(tmp_path: Path) -> AsyncIterator[World]:
 async def test_the_python_sdks_own_suite_passes_but_for_uploads_of_what_is_no_image(
     tmp_path: Path,
 ) -> None:
-    folder = await python_sdk_suite()
-    report = tmp_path / "report.json"
     refused = (*SUITE_NO_IMAGE, *SUITE_NO_VIDEO)
     async with AsyncExitStack() as stack:
         seeded = [
@@ -85,30 +82,17 @@ async def test_the_python_sdks_own_suite_passes_but_for_uploads_of_what_is_no_im
         spare = [(made.base_url, key.value) for made, key in zip(seeded[1:], keys[1:], strict=True)]
         told = {
             "api_key": keys[0].value,
-            "refused": refused,
+            "refused": {VIDEOS_SUITE: refused},
             "deleting": SUITE_DELETING,
             "spare": spare,
-            "report": str(report),
         }
-        await run(
-            [
-                *(sys.executable, "-m", "pytest", "-p", "sdk_suite_plugin"),
-                *("-c", os.devnull, f"--rootdir={folder}", "-p", "no:cacheprovider"),
-                *("-o", "asyncio_mode=auto", "-o", "filterwarnings=error"),
-                *("-o", "asyncio_default_fixture_loop_scope=session"),
-                str(folder / "tests" / "api_resources" / "test_videos.py"),
-            ],
-            environment={
-                "TEST_API_BASE_URL": seeded[0].base_url,
-                "SDK_SUITE": json.dumps(told),
-                "PYTHONPATH": str(HERE),
-            },
+        outcomes = await python_sdk_suite(
+            [VIDEOS_SUITE], base_url=seeded[0].base_url, told=told, report=tmp_path / "report.json"
         )
         # Each of its clients makes three videos and three remixes; a refused upload makes nothing.
         assert await seeded[0].executions() == 1 + 6 * len(SUITE_CLIENTS)
         for made in seeded:
             assert await made.adds_up()
-    outcomes = json.loads(report.read_text())
     names = {outcome: [one.split("::")[-1] for one in ids] for outcome, ids in outcomes.items()}
     assert sorted({name.split("[")[0] for name in names["xfailed"]}) == sorted(refused)
     assert len(names["xfailed"]) == len(refused) * len(SUITE_CLIENTS)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -10,7 +10,7 @@ import pytest
 import structlog
 
 from gateway.errors import DatabaseUnavailable
-from gateway.videos.turns import Loop, work_off
+from gateway.turns import Loop, work_off
 
 DEADLINE_SECONDS = 10.0
 NEVER_SECONDS = 3600.0
@@ -19,6 +19,10 @@ NEVER_SECONDS = 3600.0
 @dataclass(frozen=True)
 class Due:
     video_id: str
+
+    @property
+    def log_facts(self) -> Mapping[str, str]:
+        return {"video_id": self.video_id}
 
 
 @dataclass

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from gateway.videos.work import Work
+from gateway.work import Work
 
 
 async def answer(gate: asyncio.Event, done: list[str]) -> str:
