@@ -198,8 +198,13 @@ def given_twice(rows: Sequence[BillRow]) -> set[str]:
 
 def _order(row: BillRow) -> tuple[bool, int, tuple[str, ...], int]:
     # Complete, so that the order in which the rows came changes nothing.
-    words = (row.request_id or "", row.upstream_id or "", row.row_id, row.model, row.content)
-    return (not _is_charge(row), row.created_at, words, row.micros)
+    ids = (row.request_id or "", row.upstream_id or "", row.row_id)
+    return (
+        not _is_charge(row),
+        row.created_at,
+        (*ids, row.kind, row.model, row.content),
+        row.micros,
+    )
 
 
 def _is_charge(row: BillRow) -> bool:
