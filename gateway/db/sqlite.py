@@ -39,6 +39,7 @@ GROUP_LIMIT = 256  # scripts under one commit, which fail together when the comm
 WAITING_LIMIT = 10_000  # scripts queued on one connection; the next is refused at once
 READERS = 2  # so that one long report does not stand before every other read
 PARAMETER_LIMIT = 1_000  # `$1` … of one statement
+CACHE_KIB = 16 << 10  # of each connection, once it has read that much; SQLite's own is 2 MiB
 WAL_LIMIT_BYTES = 64 << 20  # what a checkpoint leaves of the log's file
 
 UNAVAILABLE = "The database is not available at the moment."
@@ -153,6 +154,7 @@ class _GroupConnection(sqlite3.Connection):
         self.execute("PRAGMA synchronous = FULL")
         self.execute("PRAGMA fullfsync = ON")  # on macOS a plain fsync stops at the drive's cache
         self.execute("PRAGMA foreign_keys = ON")
+        self.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
         self.execute(f"PRAGMA journal_size_limit = {WAL_LIMIT_BYTES}").fetchall()
         self.execute(f"PRAGMA query_only = {begin == 'BEGIN':d}")
 
