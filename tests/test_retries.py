@@ -428,6 +428,56 @@ async def test_the_retry_of_what_a_limit_refused_does_not_get_the_video_before_i
     assert await shared.executions() == before + 3
 
 
+@pytest.mark.parametrize("given_up_after", [0, 1, 2])
+async def test_a_refusal_that_was_given_up_does_not_buy_again_for_a_later_purchase(
+    shared: World, given_up_after: int
+) -> None:
+    key = await shared.key()
+    await shared.limit(KEY, key.id, requests_per_minute=1)
+    assert (await create(shared, key, {"prompt": "another"})).status_code == 200
+    for count in range(given_up_after + 1):
+        assert (await create(shared, key, **retry(count))).status_code == 429
+    await shared.limit(KEY, key.id, requests_per_minute=9)
+    before = await shared.executions()
+    bought = await create(shared, key, **retry(0))
+    for count in (1, 2):
+        again = await create(shared, key, **retry(count))
+        assert (again.json()["id"], again.headers[DEDUPLICATED]) == (bought.json()["id"], "true")
+    assert await shared.executions() == before + 1
+
+
+async def test_a_retry_that_bought_after_a_refusal_is_not_bought_again_for_an_older_refusal(
+    shared: World,
+) -> None:
+    key = await shared.key()
+    await shared.limit(KEY, key.id, requests_per_minute=1)
+    assert (await create(shared, key, {"prompt": "another"})).status_code == 200
+    for count in (0, 1, 2, 0):
+        assert (await create(shared, key, **retry(count))).status_code == 429
+    await shared.limit(KEY, key.id, requests_per_minute=9)
+    before = await shared.executions()
+    bought = await create(shared, key, **retry(1))
+    again = await create(shared, key, **retry(2))
+    assert (bought.status_code, DEDUPLICATED in bought.headers) == (200, False)
+    assert again.json()["id"] == bought.json()["id"]
+    assert await shared.executions() == before + 1
+
+
+async def test_several_of_one_prompt_that_a_limit_refused_are_all_bought_by_their_retries(
+    shared: World,
+) -> None:
+    key = await shared.key()
+    await shared.limit(KEY, key.id, requests_per_minute=2)
+    before = await shared.executions()
+    answers = [await create(shared, key, **retry(0)) for _ in range(5)]
+    assert [answer.status_code for answer in answers] == [200, 200, 429, 429, 429]
+    await shared.limit(KEY, key.id, requests_per_minute=9)
+    again = [await create(shared, key, **retry(1)) for _ in range(3)]
+    ids = {answer.json()["id"] for answer in (*answers[:2], *again)}
+    assert len(ids) == 5
+    assert await shared.executions() == before + 5
+
+
 @pytest.mark.parametrize(
     ("read_seconds", "retry_count", "window_seconds"),
     [

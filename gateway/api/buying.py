@@ -127,7 +127,7 @@ async def buy(parts: Parts, request: Request, key: Key, wanted: Wanted, *, offer
             check_health(parts)
             outcome = await _attempt(parts, request, key, wanted, upstream=upstream, intent=intent)
         except (RateLimitExceeded, Draining, StoreUnavailable) as error:
-            if error.may_retry:
+            if error.may_retry and intent.idempotency_key is None:
                 await _note_refused(parts, key, intent)
             raise
         if isinstance(outcome, Submitted):

@@ -11,7 +11,9 @@ connections, without an idempotency key. Two ways lead back to the first attempt
 
 An attempt whose hold was released bought nothing: it never answers for another, and frees its key.
 The retry that it explains buys anew, even where the same fields were bought before it. So does the
-retry of a request that was refused before it held anything, where that refusal invites one.
+retry of a request that was refused before it held anything, where that refusal invites one: it is
+the next count of the one refused. A purchase ends all refusals of its own count and later, so that
+whatever explains a retry of this purchase was refused after it: one given up long ago buys nothing.
 """
 
 from dataclasses import dataclass
@@ -100,6 +102,11 @@ def write_attempt(
     intent: Intent, *, video_id: str, project_id: str, key_id: str, now: int
 ) -> Script[None]:
     """Write down the attempt that is about to buy a video, in the transaction of its hold."""
+    yield Sql(
+        "DELETE FROM refused_attempts WHERE key_id = $1 AND fields_sha256 = $2"
+        " AND retry_count >= $3",
+        (key_id, intent.fields_sha256, intent.retry_count),
+    )
     yield Sql(
         "INSERT INTO attempts (video_id, project_id, key_id, idempotency_key, fields_sha256,"
         " created_at, retry_count) VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING",
@@ -219,9 +226,9 @@ def _was_refused(intent: Intent, *, key_id: str, now: int) -> Script[bool]:
     """Tell whether a retry repeats a request that was refused; each explains one retry."""
     rows = yield Sql(
         "DELETE FROM refused_attempts WHERE id IN (SELECT id FROM refused_attempts"
-        " WHERE key_id = $1 AND fields_sha256 = $2 AND created_at >= $3 AND retry_count < $4"
+        " WHERE key_id = $1 AND fields_sha256 = $2 AND created_at >= $3 AND retry_count = $4"
         " ORDER BY created_at DESC, id DESC LIMIT 1) RETURNING id",
-        (key_id, intent.fields_sha256, now - intent.window_seconds, intent.retry_count),
+        (key_id, intent.fields_sha256, now - intent.window_seconds, intent.retry_count - 1),
     )
     return bool(rows)
 
