@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Generic, Protocol, TypeVar
 
@@ -37,6 +36,8 @@ class Loop(Generic[C]):
         wake: set by whoever knows that something is due now.
         claim: takes at most so many due rows.
         turn: does one thing about one of them and writes the outcome; it may be cut off anywhere.
+        give_back: makes due again, at once, what was claimed and will have no turn here; a row that
+            its turn has written all the same stays as it was written.
     """
 
     name: str
@@ -45,52 +46,63 @@ class Loop(Generic[C]):
     wake: asyncio.Event
     claim: Callable[[int], Awaitable[Sequence[C]]]
     turn: Callable[[C], Awaitable[None]]
+    give_back: Callable[[Sequence[C]], Awaitable[None]]
 
 
 async def work_off(loop: Loop[C]) -> None:
     """Claim and do what is due until cancelled; what is under way then has FINISH_SECONDS.
 
-    A turn that fails is claimed again when its lease ends: nothing ends the loop.
+    A turn that fails is claimed again when its lease ends: nothing ends the loop. Whoever cancels
+    the loop leaves no lease behind that the next process would have to wait for.
     """
     places = asyncio.Semaphore(loop.concurrency)
-    free = loop.concurrency
+    under_way: dict[asyncio.Task[None], C] = {}
+
+    def over(task: asyncio.Task[None]) -> None:
+        del under_way[task]
+        places.release()
+
     async with asyncio.TaskGroup() as group:
-
-        async def turn(claimed: C) -> None:
-            nonlocal free
-            try:
-                await loop.turn(claimed)
-            except DatabaseUnavailable as error:
-                _log.warning(
-                    "turn_not_recorded",
-                    loop=loop.name,
-                    cause=repr(error.__cause__),
-                    **claimed.log_facts,
-                )
-            except Exception:  # noqa: BLE001 - one turn; the log has it
-                _log.exception("turn_failed", loop=loop.name, **claimed.log_facts)
-            finally:
-                free += 1
-                places.release()
-
         try:
             while True:
                 async with places:
                     loop.wake.clear()
-                    claimed = await _claim(loop, free)
+                    claimed = await _claim(loop, loop.concurrency - len(under_way), group)
                 for one in claimed:
+                    # At once: no more were claimed than there are places.
                     await places.acquire()
-                    free -= 1
-                    group.create_task(turn(one))
+                    task = group.create_task(_turn(loop, one))
+                    under_way[task] = one
+                    task.add_done_callback(over)
                 if not claimed:
                     await _idle(loop)
         except asyncio.CancelledError:
-            # A turn cut off leaves a lease behind, which the next process would wait for.
-            await _finish(places, loop.concurrency)
+            await _finish(loop, under_way)
             raise
 
 
-async def _claim(loop: Loop[C], limit: int) -> Sequence[C]:
+async def _turn(loop: Loop[C], claimed: C) -> None:
+    try:
+        await loop.turn(claimed)
+    except DatabaseUnavailable as error:
+        _log.warning(
+            "turn_not_recorded", loop=loop.name, cause=repr(error.__cause__), **claimed.log_facts
+        )
+    except Exception:  # noqa: BLE001 - one turn; the log has it
+        _log.exception("turn_failed", loop=loop.name, **claimed.log_facts)
+
+
+async def _claim(loop: Loop[C], limit: int, group: asyncio.TaskGroup) -> Sequence[C]:
+    # Cut off in its middle, a claim might be written and known to nobody.
+    claiming = group.create_task(_claimed(loop, limit))
+    try:
+        return await asyncio.shield(claiming)
+    except asyncio.CancelledError:
+        await _give_back(loop, await claiming)
+        raise
+
+
+async def _claimed(loop: Loop[C], limit: int) -> Sequence[C]:
     try:
         return await loop.claim(limit)
     except DatabaseUnavailable as error:
@@ -100,11 +112,25 @@ async def _claim(loop: Loop[C], limit: int) -> Sequence[C]:
     return ()
 
 
-async def _finish(places: asyncio.Semaphore, concurrency: int) -> None:
-    with suppress(TimeoutError):
-        async with asyncio.timeout(FINISH_SECONDS):
-            for _ in range(concurrency):
-                await places.acquire()
+async def _finish(loop: Loop[C], under_way: Mapping[asyncio.Task[None], C]) -> None:
+    if not under_way:
+        return
+    _, left = await asyncio.wait(under_way, timeout=FINISH_SECONDS)
+    cut_off = {task: under_way[task] for task in left}
+    for task in cut_off:
+        task.cancel()
+    if cut_off:
+        await asyncio.wait(cut_off)
+    await _give_back(loop, list(cut_off.values()))
+
+
+async def _give_back(loop: Loop[C], claimed: Sequence[C]) -> None:
+    if not claimed:
+        return
+    try:
+        await loop.give_back(claimed)
+    except DatabaseUnavailable as error:
+        _log.warning("lease_not_given_back", loop=loop.name, cause=repr(error.__cause__))
 
 
 async def _idle(loop: Loop[C]) -> None:

@@ -20,6 +20,7 @@ from gateway.alerts.mail import MAIL_SECONDS, QUIT_SECONDS
 from gateway.alerts.outbox import (
     DeliveryClaim,
     claim_due,
+    give_back,
     write_delivered,
     write_failed,
     write_given_up,
@@ -63,6 +64,19 @@ async def test_a_claim_that_was_lost_writes_nothing(database: Database) -> None:
     assert await database.run(partial(write_delivered, mine, note=None, now=NOW + 61))
     row = (await outbox(database))["alert_1"]
     assert (row["delivered_at"], row["due_at"], row["failure"]) == (NOW + 61, None, None)
+
+
+async def test_what_is_given_back_is_due_at_once_but_not_what_is_delivered(
+    database: Database,
+) -> None:
+    (first,) = await claim(database)
+    await database.run(partial(give_back, [first], now=NOW + 5))
+    (second,) = await claim(database, now=NOW + 5)
+    await database.run(partial(give_back, [first], now=NOW + 6))
+    assert await claim(database, now=NOW + 6) == []
+    await database.run(partial(write_delivered, second, note=None, now=NOW + 6))
+    await database.run(partial(give_back, [second], now=NOW + 7))
+    assert await claim(database, now=NOW + 10**9) == []
 
 
 async def test_what_is_delivered_or_given_up_is_never_due_again(database: Database) -> None:

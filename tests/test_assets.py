@@ -13,6 +13,7 @@ from gateway.db.script import Script
 from gateway.videos.assets import (
     AssetClaim,
     claim_assets,
+    give_back,
     renew,
     write_failure,
     write_gone,
@@ -118,6 +119,22 @@ async def test_content_that_is_lost_is_not_fetched_any_more(database: Database) 
     await database.run(partial(write_gone, mine, failure="missing", now=NOW + 901))
     row = await asset(database)
     assert (row["gone_at"], row["due_at"], row["failure"]) == (NOW + 901, None, "missing")
+
+
+async def test_what_is_given_back_is_due_at_once_but_not_what_is_mirrored(
+    database: Database,
+) -> None:
+    mine = await claim(database)
+    await database.run(partial(give_back, [mine], now=NOW + 5))
+    again = await claim(database, now=NOW + 5)
+    assert again.asset_id == mine.asset_id
+    await database.run(partial(give_back, [mine], now=NOW + 6))
+    assert (await asset(database))["due_at"] == NOW + 5 + LEASE_SECONDS
+    await database.run(
+        partial(write_mirrored, again, content_type="a/b", size_bytes=1, sha256="", now=NOW + 6)
+    )
+    await database.run(partial(give_back, [again], now=NOW + 6))
+    assert (await asset(database))["due_at"] is None
 
 
 @pytest.mark.parametrize("write", ["renew", "mirrored", "failure", "gone"])

@@ -262,8 +262,11 @@ def locked(process: Process, stage: Scene) -> Iterator[None]:
 async def test_an_id_that_the_database_cannot_take_is_recorded_when_it_can(
     stage: Scene, broken: Any, *, draining: bool
 ) -> None:
+    # Longer than the longest wait between two tries to record it.
     async with (
-        stage.process("submit.answered", act="stop", reply_seconds=1) as process,
+        stage.process(
+            "submit.answered", act="stop", reply_seconds=1, shutdown_seconds=30
+        ) as process,
         asyncio.TaskGroup() as group,
     ):
         buying = group.create_task(stage.create(process))
@@ -283,6 +286,7 @@ async def test_an_id_that_the_database_cannot_take_is_recorded_when_it_can(
                 assert process.popen.poll() is None
         if draining:
             assert await process.died() == 0
+            assert process.said("shutdown_with_work_left") == []
             async with stage.process() as other:
                 await finished(stage, other)
         else:
@@ -347,6 +351,21 @@ async def test_told_to_end_while_the_database_stays_away_it_ends_in_time_and_its
         assert process.said("submit_not_recorded")[0]["upstream_id"] == video["id"]
         assert process.said("shutdown_with_work_left")[0]["submits"] == 1
         assert stage.money() == (0, PRICE_MICROS)
+
+
+async def test_told_to_end_while_the_upstream_does_not_answer_a_poll_the_next_process_asks_at_once(
+    stage: Scene,
+) -> None:
+    await stage.control.fault("delay", operation="retrieve", value=60)
+    async with stage.process() as process:
+        video_id = await bought(stage, process)
+        await process.reached("poll.claimed")
+        process.terminate()
+        assert await process.died() == 0
+    async with stage.process() as process:
+        # Within less than the lease of the poll that was cut off.
+        await finished(stage, process)
+        await stage.downloads(process, video_id)
 
 
 async def test_two_processes_on_one_database_poll_and_mirror_each_video_once(

@@ -18,6 +18,7 @@ from gateway.videos.polls import (
     Claim,
     Ended,
     claim_due,
+    give_back,
     write_completed,
     write_failed,
     write_nothing,
@@ -187,6 +188,20 @@ async def test_a_lost_video_is_an_orphan_whose_hold_stays_until_it_is_seen_again
     assert (row["status"], row["orphaned_at"], row["orphan_reason"]) == ("completed", None, None)
     assert json.loads(row["object"])["error"] is None
     assert await database.read(organization) == (PRICE, 0)
+
+
+async def test_what_is_given_back_is_due_at_once_but_not_what_has_ended(database: Database) -> None:
+    for number in (2, 3):
+        await database.run(partial(followed, number, now=NOW))
+    take = partial(claim_due, limit=3, lease_ends_at=NOW + 60, now=NOW)
+    one, two, three = sorted(await database.run(take), key=lambda claim: claim.video_id)
+    await database.run(partial(completed, two))
+    (stale,) = await database.run(
+        partial(claim_due, limit=1, lease_ends_at=NOW + 120, now=NOW + 60)
+    )
+    await database.run(partial(give_back, [one, two, three], now=NOW + 61))
+    again = await database.run(partial(claim_due, limit=3, lease_ends_at=NOW + 99, now=NOW + 61))
+    assert {claim.video_id for claim in again} == {"vid_1", "vid_3"} - {stale.video_id}
 
 
 @pytest.mark.parametrize("write", ["pending", "nothing", "orphan", "completed", "failed"])

@@ -10,7 +10,7 @@ import pytest
 import structlog
 
 from gateway.errors import DatabaseUnavailable
-from gateway.turns import Loop, work_off
+from gateway.turns import FINISH_SECONDS, Loop, work_off
 
 DEADLINE_SECONDS = 10.0
 NEVER_SECONDS = 3600.0
@@ -33,16 +33,22 @@ class Yard:
     limits: list[int] = field(default_factory=list)
     begun: list[str] = field(default_factory=list)
     ended: list[str] = field(default_factory=list)
+    given_back: list[str] = field(default_factory=list)
     most: int = 0
     gate: asyncio.Event = field(default_factory=asyncio.Event)
+    claiming: asyncio.Event | None = None
     claim_errors: deque[Exception] = field(default_factory=deque)
+    give_back_error: Exception | None = None
     turn_errors: dict[str, BaseException] = field(default_factory=dict)
 
     async def claim(self, limit: int) -> Sequence[Due]:
         self.limits.append(limit)
         if self.claim_errors:
             raise self.claim_errors.popleft()
-        return [self.due.popleft() for _ in range(min(limit, len(self.due)))]
+        taken = [self.due.popleft() for _ in range(min(limit, len(self.due)))]
+        if self.claiming is not None:
+            await self.claiming.wait()
+        return taken
 
     async def turn(self, claimed: Due) -> None:
         self.begun.append(claimed.video_id)
@@ -53,6 +59,11 @@ class Yard:
                 raise self.turn_errors[claimed.video_id]
         finally:
             self.ended.append(claimed.video_id)
+
+    async def give_back(self, claimed: Sequence[Due]) -> None:
+        self.given_back.extend(one.video_id for one in claimed)
+        if self.give_back_error is not None:
+            raise self.give_back_error
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -66,7 +77,7 @@ async def working(
     yard: Yard, *, concurrency: int = 3, idle_seconds: float = NEVER_SECONDS
 ) -> AsyncIterator[asyncio.Event]:
     wake = asyncio.Event()
-    loop = Loop("test", concurrency, idle_seconds, wake, yard.claim, yard.turn)
+    loop = Loop("test", concurrency, idle_seconds, wake, yard.claim, yard.turn, yard.give_back)
     async with asyncio.TaskGroup() as group:
         task = group.create_task(work_off(loop))
         yield wake
@@ -143,3 +154,38 @@ async def test_a_claim_that_fails_is_made_again(yard: Yard) -> None:
         async with working(yard, idle_seconds=0.001):
             await until(lambda: len(yard.ended) == 10)
     assert [line["event"] for line in logs] == ["turn_not_claimed", "claim_failed"]
+
+
+async def test_what_is_under_way_when_the_loop_ends_is_finished(yard: Yard) -> None:
+    async with working(yard):
+        await until(lambda: len(yard.begun) == 3)
+        asyncio.get_running_loop().call_later(FINISH_SECONDS / 50, yard.gate.set)
+    assert len(yard.ended) == 3
+    assert yard.given_back == []
+
+
+async def test_a_turn_that_is_cut_off_gives_its_lease_back(yard: Yard) -> None:
+    with structlog.testing.capture_logs() as logs:
+        async with working(yard):
+            await until(lambda: len(yard.begun) == 3)
+    assert sorted(yard.given_back) == ["vid_0", "vid_1", "vid_2"]
+    assert logs == []
+
+
+async def test_a_claim_that_is_under_way_when_the_loop_ends_is_given_back(yard: Yard) -> None:
+    yard.claiming = asyncio.Event()
+    async with working(yard):
+        await until(lambda: len(yard.due) == 7)
+        asyncio.get_running_loop().call_later(FINISH_SECONDS / 50, yard.claiming.set)
+    assert yard.begun == []
+    assert sorted(yard.given_back) == ["vid_0", "vid_1", "vid_2"]
+
+
+async def test_a_lease_that_cannot_be_given_back_does_not_keep_the_loop_from_ending(
+    yard: Yard,
+) -> None:
+    yard.give_back_error = DatabaseUnavailable("gone")
+    with structlog.testing.capture_logs() as logs:
+        async with working(yard):
+            await until(lambda: len(yard.begun) == 3)
+    assert [line["event"] for line in logs] == ["lease_not_given_back"]

@@ -14,7 +14,7 @@ A failure is tried again, ever more rarely, for three days; then an alarm rings.
 
 import asyncio
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
@@ -27,6 +27,7 @@ from gateway.alerts.message import Channel, Email, read_channel
 from gateway.alerts.outbox import (
     DeliveryClaim,
     claim_due,
+    give_back,
     write_delivered,
     write_failed,
     write_given_up,
@@ -91,6 +92,7 @@ async def deliver_forever(delivering: Delivering) -> None:
             wake=delivering.wake,
             claim=partial(_claim, delivering),
             turn=partial(deliver, delivering),
+            give_back=partial(_give_back, delivering),
         )
     )
 
@@ -100,6 +102,10 @@ async def _claim(delivering: Delivering, limit: int) -> list[DeliveryClaim]:
     return await delivering.database.run(
         partial(claim_due, limit=limit, lease_ends_at=now + LEASE_SECONDS, now=now)
     )
+
+
+async def _give_back(delivering: Delivering, claims: Sequence[DeliveryClaim]) -> None:
+    await delivering.database.run(partial(give_back, claims, now=delivering.clock.now()))
 
 
 async def deliver(delivering: Delivering, claim: DeliveryClaim) -> None:

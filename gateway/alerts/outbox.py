@@ -4,7 +4,7 @@ Scripts only, fenced by claim numbers as polls are. The row itself is written by
 that crosses the threshold.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -59,6 +59,16 @@ def claim_due(*, limit: int, lease_ends_at: int, now: int) -> Script[list[Delive
         f"{_CLAIMED}({marks}) ORDER BY attempts, id", tuple(row["id"] for row in rows)
     )
     return [_claim(row) for row in claimed]
+
+
+def give_back(claims: Sequence[DeliveryClaim], *, now: int) -> Script[None]:
+    """Make claimed deliveries due again at once, but those whose outcome was written."""
+    for claim in claims:
+        yield Sql(
+            "UPDATE alert_deliveries SET due_at = $3"
+            " WHERE id = $1 AND claim_number = $2 AND due_at > $3",
+            (claim.crossing.id, claim.claim_number, now),
+        )
 
 
 def write_delivered(claim: DeliveryClaim, *, note: str | None, now: int) -> Script[bool]:

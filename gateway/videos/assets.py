@@ -3,7 +3,7 @@
 Scripts only, fenced by claim numbers as polls are.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -56,6 +56,15 @@ def claim_assets(*, limit: int, lease_ends_at: int, now: int) -> Script[list[Ass
         tuple(row["id"] for row in rows),
     )
     return [AssetClaim(*row) for row in claimed]
+
+
+def give_back(claims: Sequence[AssetClaim], *, now: int) -> Script[None]:
+    """Make claimed assets due again at once, but those whose outcome was written."""
+    for claim in claims:
+        yield Sql(
+            "UPDATE assets SET due_at = $3 WHERE id = $1 AND claim_number = $2 AND due_at > $3",
+            (claim.asset_id, claim.claim_number, now),
+        )
 
 
 def renew(claim: AssetClaim, *, lease_ends_at: int) -> Script[bool]:

@@ -14,7 +14,7 @@ add up. Then write down length and SHA-256. What is true if the process dies at 
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -31,6 +31,7 @@ from gateway.upstream.content import ContentStream, ContentUnavailable
 from gateway.videos.assets import (
     AssetClaim,
     claim_assets,
+    give_back,
     renew,
     write_failure,
     write_gone,
@@ -98,6 +99,7 @@ async def mirror_forever(mirroring: Mirroring) -> None:
             wake=mirroring.wake,
             claim=partial(_claim, mirroring),
             turn=partial(mirror, mirroring),
+            give_back=partial(_give_back, mirroring),
         )
     )
 
@@ -115,6 +117,10 @@ async def _claim(mirroring: Mirroring, limit: int) -> list[AssetClaim]:
     return await mirroring.database.run(
         partial(claim_assets, limit=limit, lease_ends_at=now + LEASE_SECONDS, now=now)
     )
+
+
+async def _give_back(mirroring: Mirroring, claims: Sequence[AssetClaim]) -> None:
+    await mirroring.database.run(partial(give_back, claims, now=mirroring.clock.now()))
 
 
 async def mirror(mirroring: Mirroring, claim: AssetClaim) -> None:

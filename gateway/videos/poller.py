@@ -6,7 +6,7 @@ next asks again. Clients are served from the record, so their number costs the u
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -24,6 +24,7 @@ from gateway.videos.polls import (
     Claim,
     Ended,
     claim_due,
+    give_back,
     write_completed,
     write_failed,
     write_given_up,
@@ -80,6 +81,7 @@ async def poll_forever(polling: Polling) -> None:
             wake=asyncio.Event(),
             claim=partial(_claim, polling),
             turn=partial(poll, polling),
+            give_back=partial(_give_back, polling),
         )
     )
 
@@ -93,6 +95,10 @@ async def _claim(polling: Polling, limit: int) -> list[Claim]:
     return await polling.database.run(
         partial(claim_due, limit=limit, lease_ends_at=lease_ends_at, now=now)
     )
+
+
+async def _give_back(polling: Polling, claims: Sequence[Claim]) -> None:
+    await polling.database.run(partial(give_back, claims, now=polling.clock.now()))
 
 
 async def poll(polling: Polling, claim: Claim) -> None:

@@ -6,7 +6,7 @@ changes nothing. Status and money change in one transaction.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -85,6 +85,15 @@ def claim_due(*, limit: int, lease_ends_at: int, now: int) -> Script[list[Claim]
     marks = ", ".join(f"${number}" for number in range(1, len(rows) + 1))
     claimed = yield Sql(f"{_CLAIMED}({marks})", tuple(row["id"] for row in rows))
     return [_claim(row) for row in claimed]
+
+
+def give_back(claims: Sequence[Claim], *, now: int) -> Script[None]:
+    """Make claimed videos due again at once, but those whose outcome was written."""
+    for claim in claims:
+        yield Sql(
+            "UPDATE videos SET due_at = $3 WHERE id = $1 AND claim_number = $2 AND due_at > $3",
+            (claim.video_id, claim.claim_number, now),
+        )
 
 
 def write_pending(
