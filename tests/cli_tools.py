@@ -24,8 +24,9 @@ from gateway.db.migrate import migrate
 from gateway.db.script import Script
 from gateway.db.sqlite import open_sqlite
 from gateway.videos.lifecycle import Completed
+from gateway.videos.opening import open_submit
 from gateway.videos.polls import write_completed
-from gateway.videos.records import open_submit, record_orphan
+from gateway.videos.records import record_orphan
 
 
 class Terminal(NamedTuple):

@@ -16,6 +16,7 @@ from typing import Any
 
 import httpx
 import pytest
+import pytest_asyncio
 import structlog
 
 from gateway.app import Running, running
@@ -481,4 +482,11 @@ def logged() -> Iterator[LogLines]:
 async def studio(tmp_path: Path) -> AsyncIterator[World]:
     """A gateway in front of a simulator whose videos are finished at once."""
     async with world(tmp_path) as made:
+        yield made
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
+    """The same, one for all tests of a file; a file with settings of its own defines its own."""
+    async with world(tmp_path_factory.mktemp("shared")) as made:
         yield made

@@ -8,8 +8,8 @@ A pytest plugin of that suite's process: the tests name it with `-p`. Its needs:
 - The ids in the admin tests are words such as project_id. Rows with these ids are written into the
   gateway's database before each test, which restores what the test before has changed.
 - Some ids are not ours to choose: they are replaced in the path.
-- Tests that ask for what the gateway rightly refuses are named: a 400, and nothing else, is what
-  they must fail with.
+- Tests that ask for what the gateway rightly refuses are named, each with the reason: a 400, and
+  nothing else, is what they must fail with.
 """
 
 import json
@@ -39,15 +39,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Func
     suite: Any = sys.modules["tests.conftest"]
     for name in ("api_key", "admin_api_key"):
         setattr(suite, name, told.get(name, getattr(suite, name)))
-    # They still run: strictly, so that one which is let through fails, and only a 400 is the
-    # refusal meant.
-    refused = pytest.mark.xfail(raises=openai.BadRequestError, strict=True)
     for item in items:
-        if item.originalname in told["refused"].get(_file_of(item), ()):
-            item.add_marker(refused)
+        reason = told["refused"].get(_file_of(item), {}).get(item.originalname)
+        if reason is not None:
+            item.add_marker(_refused(reason))
     # Of some files only the tests with a word in their names are about what there is here.
     words = told.get("only", {})
     items[:] = [item for item in items if words.get(_file_of(item), "") in item.name]
+
+
+def _refused(reason: str) -> pytest.MarkDecorator:
+    # Such a test still runs: strictly, so that one which is let through fails, and only a 400 is
+    # the refusal meant.
+    return pytest.mark.xfail(raises=openai.BadRequestError, strict=True, reason=reason)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -1,23 +1,14 @@
 """Who is let in to the admin API, and who makes and ends admin keys?"""
 
-from collections.abc import AsyncIterator
-
 import openai
 import pytest
-import pytest_asyncio
 from admin_clients import ask, told, with_admin
-from conftest import ADMIN_KEY, World, world
+from conftest import ADMIN_KEY, World
 from openai import OpenAI
 
 from gateway.billing.key_values import ADMIN, well_formed
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
-    async with world(tmp_path_factory.mktemp("admin")) as made:
-        yield made
 
 
 async def test_an_admin_key_made_by_the_sdk_is_one(shared: World) -> None:

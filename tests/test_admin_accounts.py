@@ -1,23 +1,14 @@
 """Do service accounts have the shapes of the official SDK, and hold the access of their keys?"""
 
-from collections.abc import AsyncIterator
-
 import pytest
-import pytest_asyncio
 from admin_clients import admin_sdk, refused, told, with_admin
-from conftest import World, world
+from conftest import World
 from openai import OpenAI
 
 from gateway.api.organization.checks import MAX_LIFETIME_SECONDS
 from gateway.billing.key_values import VIRTUAL, well_formed
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
-    async with world(tmp_path_factory.mktemp("admin")) as made:
-        yield made
 
 
 async def test_a_service_account_comes_with_a_key_that_works(shared: World) -> None:

@@ -1,14 +1,13 @@
 """Do changes take effect at once and in every process, and leave their lines?"""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-import pytest_asyncio
 from admin_clients import told
 from conftest import ADMIN_KEY, World, a_change, environ_for, eventually, serving, world
 
@@ -21,12 +20,6 @@ from gateway.errors import InvalidApiKey
 T = TypeVar("T")
 
 on_shared = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
-    async with world(tmp_path_factory.mktemp("admin")) as made:
-        yield made
 
 
 def path_of(key: NewKey, rest: str = "") -> str:

@@ -1,12 +1,9 @@
 """Do the keys of a project obey the admin API?"""
 
-from collections.abc import AsyncIterator
-
 import openai
 import pytest
-import pytest_asyncio
 from admin_clients import admin_sdk, ask, refused, told, with_admin
-from conftest import World, world
+from conftest import World
 from openai import AsyncOpenAI, OpenAI
 
 from gateway.api.organization.api_keys import MAX_GRACE_SECONDS
@@ -14,12 +11,6 @@ from gateway.billing.key_values import VIRTUAL, well_formed
 from gateway.billing.keys import NewKey
 
 on_shared = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
-    async with world(tmp_path_factory.mktemp("admin")) as made:
-        yield made
 
 
 def path_of(key: NewKey, rest: str = "") -> str:

@@ -1,13 +1,11 @@
 """Do rate limits and limits of the admin API hold from the next request on?"""
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import openai
 import pytest
-import pytest_asyncio
 from admin_clients import admin_sdk, create, paths_of, refused, told
-from conftest import World, world
+from conftest import World
 
 from gateway.api.organization.rate_limits import NO_LIMIT
 from gateway.billing.keys import NewKey
@@ -22,12 +20,6 @@ NO_LIMITS: dict[str, Any] = {
     "max_reads_per_1_minute": None,
     "models": {},
 }
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
-    async with world(tmp_path_factory.mktemp("admin")) as made:
-        yield made
 
 
 @pytest.fixture

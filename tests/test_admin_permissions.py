@@ -1,23 +1,15 @@
 """Does the admin API say which models may be asked for, from the next request on?"""
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-import pytest_asyncio
 from admin_clients import create, paths_of, refused, told, with_admin
-from conftest import World, world
+from conftest import World
 from openai import OpenAI
 
 from gateway.billing.keys import NewKey
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
-    async with world(tmp_path_factory.mktemp("admin")) as made:
-        yield made
 
 
 @pytest.fixture

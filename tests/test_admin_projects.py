@@ -1,21 +1,13 @@
 """Do projects have the shapes of the official SDK, and end for good?"""
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-import pytest_asyncio
 from admin_clients import admin_sdk, ask, refused, told, with_admin
-from conftest import World, world
+from conftest import World
 from openai import OpenAI
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
-    async with world(tmp_path_factory.mktemp("admin")) as made:
-        yield made
 
 
 async def test_a_project_is_made_renamed_listed_and_archived_by_the_sdk(shared: World) -> None:

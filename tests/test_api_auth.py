@@ -1,24 +1,16 @@
 """Is it only a living virtual key that reads and buys, and does nothing tell why another fails?"""
 
-from collections.abc import AsyncIterator
 from functools import partial
 
 import httpx
 import pytest
-import pytest_asyncio
-from conftest import World, a_change, world
+from conftest import World, a_change
 
 from gateway.api.auth import CACHE_SECONDS
 from gateway.billing.key_values import ADMIN, VIRTUAL, new_value
 from gateway.billing.keys import revoke_key, rotate_key, update_key
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
-    async with world(tmp_path_factory.mktemp("auth")) as made:
-        yield made
 
 
 async def ask(

@@ -1,20 +1,12 @@
 """Does every answer, also to a request that makes no sense, speak OpenAI's language?"""
 
-from collections.abc import AsyncIterator
-
 import pytest
 import pytest_asyncio
-from conftest import LogLines, World, raw_request, world
+from conftest import LogLines, World, raw_request
 
 from gateway.billing.keys import NewKey
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
-    async with world(tmp_path_factory.mktemp("edge")) as made:
-        yield made
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -3,12 +3,10 @@
 import asyncio
 import io
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-import pytest_asyncio
-from conftest import LogLines, World, eventually, raw_request, world
+from conftest import LogLines, World, eventually, raw_request
 from PIL import Image
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -28,12 +26,6 @@ KEYS = {
     "remixed_from_video_id",
     "error",
 }
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
-    async with world(tmp_path_factory.mktemp("videos")) as made:
-        yield made
 
 
 def picture(kind: str = "PNG", *, width: int = 720, height: int = 1280) -> bytes:

@@ -1,12 +1,10 @@
 """What is a client told of the models there are, and is it true?"""
 
 import asyncio
-from collections.abc import AsyncIterator
 from importlib.resources import files
 from typing import Any
 
 import pytest
-import pytest_asyncio
 from conftest import World, world
 from openai import AsyncOpenAI
 
@@ -33,12 +31,6 @@ tier = "720p"
 sizes = ["720x1280"]
 usd = "0.000001"
 """
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
-    async with world(tmp_path_factory.mktemp("models")) as made:
-        yield made
 
 
 async def described(made: World) -> dict[str, dict[str, Any]]:

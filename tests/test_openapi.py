@@ -6,12 +6,11 @@ import json
 import os
 import re
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import pytest_asyncio
 from conftest import ADMIN_KEY, World, world
 from openapi_schema_validator import OAS31Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
@@ -59,12 +58,6 @@ LEAST_CHANGED = 25
 ADMIN_PATHS = "^/v1/organization"
 
 on_shared = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
-    async with world(tmp_path_factory.mktemp("openapi")) as made:
-        yield made
 
 
 def operations() -> Iterator[tuple[str, str, dict[str, Any]]]:

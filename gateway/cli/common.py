@@ -1,9 +1,9 @@
 """What do all commands share: settings, a database, who is asking, tables and JSON?"""
 
 import asyncio
-import getpass
 import json
 import os
+import pwd
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,6 +33,8 @@ EXIT_USAGE: Final = 2
 # What is listed whole is listed up to here.
 LIST_ROWS: Final = 10_000
 _TABLE_WIDTH: Final = 1000
+# Where getpass.getuser looks, which always asks for this process and can be told of no other.
+_USER_VARIABLES: Final = ("LOGNAME", "USER", "LNAME", "USERNAME")
 _NUMBERS: Final = frozenset({"count", "videos", "seconds", "attempts"})
 
 
@@ -83,16 +85,20 @@ def a_change(clock: Clock) -> Change:
         id=clock.new_id("audit_log"),
         now=clock.now(),
         actor_kind=COMMAND,
-        actor_id=_user(),
+        actor_id=user_at_shell(os.environ, uid=os.getuid()),
     )
 
 
-def _user() -> str:
+def user_at_shell(environ: Mapping[str, str], *, uid: int) -> str:
+    """Return a user's name: the one that the shell knows, else the one that the system has."""
+    for variable in _USER_VARIABLES:
+        if name := environ.get(variable):
+            return name
     try:
-        return getpass.getuser()
-    except (KeyError, ImportError, OSError):
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
         # In a container a user need not have a name.
-        return f"uid {os.getuid()}"
+        return f"uid {uid}"
 
 
 def run_script(settings: Settings, script: Callable[[], Script[T]], *, make: bool = False) -> T:
