@@ -33,8 +33,9 @@ from gateway.db.sqlite import open_sqlite
 from gateway.upstream.envelopes import RequestIds
 from gateway.upstream.replies import Accepted
 from gateway.videos.attempts import Intent
-from gateway.videos.polls import Claim, claim_due
-from gateway.videos.records import Submit, open_submit, record_accepted
+from gateway.videos.claims import Claim, claim_due
+from gateway.videos.opening import Submit, open_submit
+from gateway.videos.records import record_accepted
 
 T = TypeVar("T")
 

@@ -49,8 +49,9 @@ from gateway.db.database import Database
 from gateway.db.paging import Cursor
 from gateway.db.script import Script
 from gateway.videos import orphans
+from gateway.videos.opening import open_submit
 from gateway.videos.orphans import RELEASE_MARGIN_SECONDS, NoOrphan
-from gateway.videos.records import open_submit, record_orphan
+from gateway.videos.records import record_orphan
 
 LATER = NOW + LEASE_SECONDS + RELEASE_MARGIN_SECONDS
 CHANGE = Change("line", LATER, ADMIN_KEY, "key_of_admin", request_id="req_1")

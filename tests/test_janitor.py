@@ -18,8 +18,9 @@ from gateway.db.sqlite import open_sqlite
 from gateway.store.folder import FolderStore
 from gateway.videos.attempts import IDEMPOTENCY_SECONDS, Intent
 from gateway.videos.janitor import ABANDONED_SECONDS, Cleaning, clean_forever
+from gateway.videos.opening import Submit, open_submit
 from gateway.videos.orphans import list_orphans
-from gateway.videos.records import Submit, open_submit, record_refused
+from gateway.videos.records import record_refused
 
 
 @asynccontextmanager

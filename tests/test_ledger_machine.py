@@ -54,7 +54,9 @@ from gateway.billing.limits import (
 )
 from gateway.billing.money import Basis
 from gateway.db.script import Script
+from gateway.videos.claims import Claim, claim_due
 from gateway.videos.lifecycle import Completed, Failed, Pending, judge
+from gateway.videos.opening import open_submit
 from gateway.videos.orphans import (
     RELEASE_MARGIN_SECONDS,
     NoOrphan,
@@ -64,9 +66,7 @@ from gateway.videos.orphans import (
     settle_orphan,
 )
 from gateway.videos.polls import (
-    Claim,
     Ended,
-    claim_due,
     write_completed,
     write_failed,
     write_given_up,
@@ -74,13 +74,7 @@ from gateway.videos.polls import (
     write_orphan,
     write_pending,
 )
-from gateway.videos.records import (
-    open_submit,
-    orphan_lapsed,
-    record_accepted,
-    record_orphan,
-    record_refused,
-)
+from gateway.videos.records import orphan_lapsed, record_accepted, record_orphan, record_refused
 
 LONG_SECONDS = 1800  # what the long profile may take on a slow machine
 POLL_LEASE_SECONDS = 60

@@ -41,15 +41,10 @@ from gateway.db.database import Database
 from gateway.db.script import Script
 from gateway.videos.admission import Admitted, would_admit
 from gateway.videos.lifecycle import Completed, Failed, Pending
+from gateway.videos.opening import open_submit
 from gateway.videos.orphans import RELEASE_MARGIN_SECONDS, release_orphan, settle_orphan
 from gateway.videos.polls import write_completed, write_failed, write_orphan, write_pending
-from gateway.videos.records import (
-    open_submit,
-    orphan_lapsed,
-    record_accepted,
-    record_orphan,
-    record_refused,
-)
+from gateway.videos.records import orphan_lapsed, record_accepted, record_orphan, record_refused
 
 PRICE = 4 * RATE_MICROS
 DAY_SECONDS = 86_400

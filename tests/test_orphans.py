@@ -25,6 +25,7 @@ from gateway.db.database import Database
 from gateway.db.script import Script
 from gateway.upstream.envelopes import RequestIds
 from gateway.videos.lifecycle import Completed
+from gateway.videos.opening import open_submit
 from gateway.videos.orphans import (
     RELEASE_MARGIN_SECONDS,
     NoOrphan,
@@ -35,7 +36,7 @@ from gateway.videos.orphans import (
     settle_orphan,
 )
 from gateway.videos.polls import write_completed, write_given_up, write_orphan
-from gateway.videos.records import Recorded, open_submit, record_accepted, record_orphan
+from gateway.videos.records import Recorded, record_accepted, record_orphan
 
 PRICE = 4 * RATE_MICROS
 FREE_AT = NOW + LEASE_SECONDS + RELEASE_MARGIN_SECONDS

@@ -19,7 +19,7 @@ from gateway.billing.permissions import (
     set_permissions,
 )
 from gateway.db.database import Database
-from gateway.videos.records import open_submit
+from gateway.videos.opening import open_submit
 
 PROJECT_A, KEY_A = a_level(PROJECT, "proj_a"), a_level(KEY, "key_a")
 MODELS = ["sora-2", "sora-2-pro", "veo"]

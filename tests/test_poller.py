@@ -24,6 +24,7 @@ from gateway.upstream.client import Upstream, UpstreamSettings
 from gateway.upstream.envelopes import RequestIds
 from gateway.upstream.replies import Accepted
 from gateway.videos.attempts import Intent
+from gateway.videos.opening import Submit, open_submit
 from gateway.videos.orphans import list_orphans, settle_orphan
 from gateway.videos.poller import (
     MISSING_POLLS_LIMIT,
@@ -32,7 +33,7 @@ from gateway.videos.poller import (
     Polling,
     poll_forever,
 )
-from gateway.videos.records import Submit, open_submit, record_accepted
+from gateway.videos.records import record_accepted
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

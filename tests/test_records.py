@@ -35,12 +35,12 @@ from gateway.upstream.replies import Accepted
 from gateway.videos.admission import Admitted
 from gateway.videos.attempts import Earlier
 from gateway.videos.lifecycle import Completed, Failed
+from gateway.videos.opening import open_submit
 from gateway.videos.orphans import RELEASE_MARGIN_SECONDS, release_orphan, settle_orphan
 from gateway.videos.polls import write_completed, write_failed
 from gateway.videos.reading import find_content, find_video, list_videos
 from gateway.videos.records import (
     Recorded,
-    open_submit,
     orphan_lapsed,
     record_accepted,
     record_orphan,

@@ -15,16 +15,14 @@ import structlog
 
 from gateway.clock import Clock
 from gateway.db.database import Database
-from gateway.turns import Loop, work_off
+from gateway.turns import Loop, Turns
 from gateway.upstream.client import Upstream
 from gateway.upstream.envelopes import RequestIds
 from gateway.upstream.replies import Found, Missing, Unclear
+from gateway.videos.claims import Claim, claim_due, give_back
 from gateway.videos.lifecycle import Completed, Failed, Pending, judge
 from gateway.videos.polls import (
-    Claim,
     Ended,
-    claim_due,
-    give_back,
     write_completed,
     write_failed,
     write_given_up,
@@ -73,7 +71,7 @@ class Polling:
 
 async def poll_forever(polling: Polling) -> None:
     """Follow videos until cancelled."""
-    await work_off(
+    turns = Turns(
         Loop(
             name="poll",
             concurrency=polling.concurrency,
@@ -84,6 +82,7 @@ async def poll_forever(polling: Polling) -> None:
             give_back=partial(_give_back, polling),
         )
     )
+    await turns.run()
 
 
 async def _claim(polling: Polling, limit: int) -> list[Claim]:

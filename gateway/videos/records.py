@@ -1,7 +1,6 @@
-"""What is written down about a submit, and what is read of a video?
+"""How is the outcome of a submit written down, once, however late it comes?
 
-Scripts only (gateway/db/script.py). A row is written before anything is forwarded; its outcome is
-written once:
+Scripts only (gateway/db/script.py). The row is there before anything is forwarded (opening.py):
 
     open_submit ──> record_accepted     the upstream gave an id: polled from now on
                 ├─> record_refused      it said no, or nothing was sent: the hold is released
@@ -13,51 +12,15 @@ effect on an orphan too; they are not fenced by a claim.
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import Enum
-from typing import Final
 
 from gateway.billing import ledger
-from gateway.billing.keys import usable
-from gateway.billing.ledger import Hold
 from gateway.db.script import Script, Sql
-from gateway.errors import InvalidApiKey
 from gateway.upstream.envelopes import RequestIds
 from gateway.upstream.replies import Accepted
-from gateway.videos.admission import Admitted, admit
-from gateway.videos.attempts import (
-    Earlier,
-    Intent,
-    find_earlier,
-    free_key,
-    write_answer,
-    write_attempt,
-)
+from gateway.videos.attempts import free_key, write_answer
 from gateway.videos.lifecycle import COMPLETED, FAILED, QUEUED, normalise
 from gateway.videos.objects import Facts, visible
-
-WRONG_KEY: Final = (
-    "Incorrect API key provided. A virtual key (vgk_…) opens /v1/videos, an admin key (vga_…)"
-    " /v1/organization; whoever runs this gateway makes them."
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Submit:
-    """A submit about to begin: the row that is written before anything leaves.
-
-    Attributes:
-        value_sha256: of the key value that it came with, which must still be in force.
-    """
-
-    video_id: str
-    intent: Intent
-    hold: Hold
-    upstream: str
-    kind: str
-    fields: dict[str, str]
-    lease_ends_at: int
-    value_sha256: str | None = None
 
 
 class Recorded(Enum):
@@ -66,56 +29,6 @@ class Recorded(Enum):
     FOLLOWED = "followed"
     DUPLICATE = "duplicate"
     AFTER_RELEASE = "after_release"
-
-
-def open_submit(submit: Submit, *, now: int) -> Script[Admitted | Earlier]:
-    """Take the hold and write the video's row; return how the limits then stand.
-
-    Where an earlier attempt answers for this one it is returned instead, and nothing is written.
-
-    Raises:
-        InvalidApiKey: the key has lost its access since it was looked up.
-        IdempotencyKeyReused: the idempotency key was used for other fields.
-        admission.NOT_ADMITTED: a budget, a limit or a permission is against it.
-    """
-    account = submit.hold.account
-    if not (yield from usable(key_id=account.key_id, value_sha256=submit.value_sha256, now=now)):
-        raise InvalidApiKey(WRONG_KEY)
-    earlier = yield from find_earlier(
-        submit.intent,
-        video_id=submit.video_id,
-        project_id=account.project_id,
-        key_id=account.key_id,
-        now=now,
-    )
-    if earlier is not None:
-        return earlier
-    admitted = yield from admit(submit.hold, now=now)
-    yield Sql(
-        "INSERT INTO videos (id, hold_id, project_id, key_id, upstream, kind, fields, status,"
-        " created_at, submit_lease_ends_at, missing_polls, due_at, claim_number)"
-        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 0, $10, 0) ON CONFLICT DO NOTHING",
-        (
-            submit.video_id,
-            submit.hold.id,
-            account.project_id,
-            account.key_id,
-            submit.upstream,
-            submit.kind,
-            json.dumps(submit.fields, ensure_ascii=False),
-            QUEUED,
-            now,
-            submit.lease_ends_at,
-        ),
-    )
-    yield from write_attempt(
-        submit.intent,
-        video_id=submit.video_id,
-        project_id=account.project_id,
-        key_id=account.key_id,
-        now=now,
-    )
-    return admitted
 
 
 def record_accepted(
@@ -149,23 +62,7 @@ def record_accepted(
         return Recorded.DUPLICATE
     shown = first_answer(accepted, kind=kind, fields=json.loads(fields), created_at=created_at)
     yield from write_answer(video_id, shown)
-    yield Sql(
-        "UPDATE videos SET upstream_id = $2, object = $3, recorded_at = $4, due_at = $5,"
-        " provider_request_id = COALESCE(CAST($6 AS TEXT), provider_request_id),"
-        " relay_request_id = COALESCE(CAST($7 AS TEXT), relay_request_id),"
-        " claim_number = claim_number + 1,"
-        " orphaned_at = NULL, orphan_reason = NULL, refused_at = NULL"
-        " WHERE id = $1",
-        (
-            video_id,
-            accepted.upstream_id,
-            shown,
-            now,
-            first_poll_at,
-            accepted.request_ids.provider,
-            accepted.request_ids.relay,
-        ),
-    )
+    yield from _follow(video_id, accepted, shown, first_poll_at=first_poll_at, now=now)
     ((state, list_micros),) = yield Sql(
         "SELECT state, list_micros FROM holds WHERE id = $1", (hold_id,)
     )
@@ -258,15 +155,6 @@ def orphan_lapsed(*, now: int) -> Script[list[str]]:
     return [str(row["id"]) for row in rows]
 
 
-def _end_character(video_id: str, hold_id: str, *, list_micros: int, now: int) -> Script[None]:
-    # A character is there at once: nothing is left to be polled.
-    yield Sql(
-        "UPDATE videos SET status = 'completed', completed_at = $2, due_at = NULL WHERE id = $1",
-        (video_id, now),
-    )
-    yield from ledger.settle(hold_id, list_micros=list_micros, reason="character", now=now)
-
-
 def _own(upstream: str, upstream_id: str, video_id: str) -> Script[bool]:
     yield Sql(
         "INSERT INTO upstream_ids (upstream, upstream_id, video_id) VALUES ($1, $2, $3)"
@@ -278,3 +166,34 @@ def _own(upstream: str, upstream_id: str, video_id: str) -> Script[bool]:
         (upstream, upstream_id),
     )
     return str(owner) == video_id
+
+
+def _follow(
+    video_id: str, accepted: Accepted, shown: str, *, first_poll_at: int, now: int
+) -> Script[None]:
+    yield Sql(
+        "UPDATE videos SET upstream_id = $2, object = $3, recorded_at = $4, due_at = $5,"
+        " provider_request_id = COALESCE(CAST($6 AS TEXT), provider_request_id),"
+        " relay_request_id = COALESCE(CAST($7 AS TEXT), relay_request_id),"
+        " claim_number = claim_number + 1,"
+        " orphaned_at = NULL, orphan_reason = NULL, refused_at = NULL"
+        " WHERE id = $1",
+        (
+            video_id,
+            accepted.upstream_id,
+            shown,
+            now,
+            first_poll_at,
+            accepted.request_ids.provider,
+            accepted.request_ids.relay,
+        ),
+    )
+
+
+def _end_character(video_id: str, hold_id: str, *, list_micros: int, now: int) -> Script[None]:
+    # A character is there at once: nothing is left to be polled.
+    yield Sql(
+        "UPDATE videos SET status = 'completed', completed_at = $2, due_at = NULL WHERE id = $1",
+        (video_id, now),
+    )
+    yield from ledger.settle(hold_id, list_micros=list_micros, reason="character", now=now)

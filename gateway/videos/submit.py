@@ -25,13 +25,8 @@ from typing import Final
 
 import structlog
 
-from gateway.billing.balances import (
-    Account,
-    accounting_day,
-)
-from gateway.billing.keys import Key
-from gateway.billing.ledger import Hold
 from gateway.billing.money import Basis
+from gateway.billing.usable_keys import Key
 from gateway.clock import Clock
 from gateway.db.database import Database
 from gateway.errors import DatabaseUnavailable, OutcomeUnknown
@@ -39,14 +34,10 @@ from gateway.upstream.client import Body, Upstream
 from gateway.upstream.replies import Accepted, NotSent, Unknown
 from gateway.videos.admission import NOT_ADMITTED, Admitted, refused
 from gateway.videos.attempts import Earlier, Intent
+from gateway.videos.opening import Submit, open_submit, submit_of
 from gateway.videos.order import Order
 from gateway.videos.outcomes import UNKNOWN_MESSAGE, Outcome, record, refusal
-from gateway.videos.records import (
-    Recorded,
-    Submit,
-    first_answer,
-    open_submit,
-)
+from gateway.videos.records import Recorded, first_answer
 from gateway.work import Work
 
 STEPS: Final = ("submit.held", "submit.sending", "submit.answered", "submit.recorded")
@@ -128,47 +119,27 @@ async def submit(
         OutcomeUnknown: the hold is kept.
         DatabaseUnavailable: nothing was sent.
     """
-    clock = means.clock
-    begun = clock.elapsed()
-    now = clock.now()
-    lease_seconds = upstream.settings.post_seconds + LEASE_MARGIN_SECONDS
-    account = Account(key.project_id, key.id, accounting_day(now))
-    opened = Submit(
+    # After that less of the lease is left than the POST may take.
+    begin_by = means.clock.elapsed() + LEASE_MARGIN_SECONDS
+    now = means.clock.now()
+    opened = submit_of(
+        order,
+        key=key,
         video_id=video_id,
+        hold_id=means.clock.new_id("hold"),
         intent=intent,
-        hold=_hold(
-            order,
-            account,
-            hold_id=clock.new_id("hold"),
-            rate_card=rate_card_sha256,
-            basis=means.basis(upstream),
-        ),
         upstream=upstream.settings.name,
-        kind=order.kind,
-        fields=dict(order.shown),
-        lease_ends_at=now + int(lease_seconds),
-        value_sha256=key.value_sha256,
+        basis=means.basis(upstream),
+        rate_card_sha256=rate_card_sha256,
+        lease_seconds=int(upstream.settings.post_seconds + LEASE_MARGIN_SECONDS),
+        now=now,
     )
     admitted = await _take_hold(means, opened, order, now=now)
     if isinstance(admitted, Earlier):
         return admitted
     log = _log.bind(video_id=opened.video_id, upstream=opened.upstream)
     means.on_step("submit.held")
-
-    begun_sending = False
-
-    def before_first_byte() -> None:
-        nonlocal begun_sending
-        if clock.elapsed() - begun > lease_seconds - upstream.settings.post_seconds:
-            raise _LateError
-        begun_sending = True
-        means.on_step("submit.sending")
-
-    try:
-        outcome = await _forward(upstream, order.path, body, before_first_byte=before_first_byte)
-    except Exception:
-        log.exception("submit_failed")
-        outcome = Unknown("defect") if begun_sending else NotSent("defect")
+    outcome = await _forward(means, upstream, order.path, body, begin_by=begin_by, log=log)
     means.on_step("submit.answered")
     recording = means.work.start(_recorded(means, opened.video_id, outcome, log=log))
     recorded = await _within(recording, means.reply_seconds)
@@ -199,18 +170,44 @@ async def _take_hold(means: Means, opened: Submit, order: Order, *, now: int) ->
 
 
 async def _forward(
+    means: Means,
+    upstream: Upstream,
+    path: str,
+    body: Body,
+    *,
+    begin_by: float,
+    log: structlog.typing.FilteringBoundLogger,
+) -> Outcome:
+    """Return what became of the order, whatever happens; its first byte leaves by `begin_by`."""
+    begun = False
+
+    def before_first_byte() -> None:
+        nonlocal begun
+        if means.clock.elapsed() > begin_by:
+            raise _LateError
+        begun = True
+        means.on_step("submit.sending")
+
+    try:
+        return await _sent(upstream, path, body, before_first_byte=before_first_byte)
+    except _LateError:
+        return NotSent("lease_lapsed")
+    except Exception:
+        # A defect must not leave a hold that says nothing: it would wait out its lease, and then
+        # need a person, who could not know what is known here: whether a byte was sent.
+        log.exception("submit_failed")
+        return Unknown("defect") if begun else NotSent("defect")
+
+
+async def _sent(
     upstream: Upstream, path: str, body: Body, *, before_first_byte: Callable[[], None]
 ) -> Outcome:
-    outcome: Outcome = NotSent("never_tried")
-    for wait_seconds in (*_BACKOFF_SECONDS, None):
-        try:
-            outcome = await upstream.submit(path, body, before_first_byte=before_first_byte)
-        except _LateError:
-            return NotSent("lease_lapsed")
-        if not isinstance(outcome, NotSent) or wait_seconds is None:
-            break
+    for wait_seconds in _BACKOFF_SECONDS:
+        outcome = await upstream.submit(path, body, before_first_byte=before_first_byte)
+        if not isinstance(outcome, NotSent):
+            return outcome
         await asyncio.sleep(wait_seconds)
-    return outcome
+    return await upstream.submit(path, body, before_first_byte=before_first_byte)
 
 
 async def _recorded(
@@ -231,21 +228,3 @@ async def _within(recording: "asyncio.Future[Recorded | bool]", seconds: float) 
     if not done:
         raise OutcomeUnknown(UNKNOWN_MESSAGE, timed_out=True)
     return recording.result()
-
-
-def _hold(order: Order, account: Account, *, hold_id: str, rate_card: str, basis: Basis) -> Hold:
-    return Hold(
-        id=hold_id,
-        account=account,
-        operation=order.operation,
-        model="" if order.model is None else order.model.id,
-        size=order.size,
-        clip_seconds=order.clip_seconds,
-        unit=order.rate.unit,
-        rate_micros=order.rate.micros,
-        rate_card_sha256=rate_card,
-        images_micros=order.images_micros,
-        moderated_is_billed=order.model is not None and order.model.moderated_is_billed,
-        list_micros=order.price_micros,
-        basis=basis,
-    )

@@ -45,7 +45,7 @@ from gateway.db.script import Script
 from gateway.db.sqlite import open_sqlite
 from gateway.videos.attempts import Intent
 from gateway.videos.listing import list_page
-from gateway.videos.records import Submit, open_submit
+from gateway.videos.opening import Submit, open_submit
 
 NOW = int(datetime(2026, 11, 30, 12, tzinfo=UTC).timestamp())
 DAYS = 90

@@ -1,0 +1,109 @@
+"""Whose turn is it to poll a video?
+
+Scripts only. A claim takes due videos for the length of a lease and increments their claim number.
+Whoever dies leaves rows that are due again when the lease ends; whoever was only stopped holds a
+number that is no longer the row's.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from gateway.db.script import SKIP_LOCKED, Row, Script, Sql
+from gateway.videos.lifecycle import Terms
+from gateway.videos.objects import Facts
+
+_CLAIMED: Final = (
+    "SELECT videos.id, videos.claim_number, videos.upstream, videos.upstream_id, videos.status,"
+    " videos.fields, videos.object, videos.created_at, videos.recorded_at, videos.completed_at,"
+    " videos.missing_polls, videos.orphaned_at, videos.hold_id, holds.model, holds.operation,"
+    " holds.unit, holds.rate_micros, holds.images_micros, holds.moderated_is_billed,"
+    " holds.list_micros, CASE WHEN holds.state = 'settled' THEN holds.ended_at END AS settled_at"
+    " FROM videos"
+    " JOIN holds ON holds.id = videos.hold_id WHERE videos.id IN "
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A video that is ours to poll until the lease ends.
+
+    Attributes:
+        settled_at: when a person settled it; only its end, which may correct the amount, is open.
+    """
+
+    video_id: str
+    claim_number: int
+    upstream: str
+    upstream_id: str
+    status: str
+    shown: Mapping[str, Any]
+    facts: Facts
+    recorded_at: int
+    missing_polls: int
+    orphaned: bool
+    settled_at: int | None
+    model: str
+    hold_id: str
+    terms: Terms
+
+    @property
+    def log_facts(self) -> Mapping[str, str]:
+        """What the log says it is about."""
+        return {"video_id": self.video_id}
+
+
+def claim_due(*, limit: int, lease_ends_at: int, now: int) -> Script[list[Claim]]:
+    """Take up to `limit` videos whose poll is due, the longest due first."""
+    rows = yield Sql(
+        "UPDATE videos SET due_at = $1, claim_number = claim_number + 1 WHERE id IN"
+        " (SELECT id FROM videos WHERE due_at <= $2 AND upstream_id IS NOT NULL"
+        f" ORDER BY due_at LIMIT $3{SKIP_LOCKED}) RETURNING id",
+        (lease_ends_at, now, limit),
+    )
+    if not rows:
+        return []
+    marks = ", ".join(f"${number}" for number in range(1, len(rows) + 1))
+    claimed = yield Sql(f"{_CLAIMED}({marks})", tuple(row["id"] for row in rows))
+    return [_claim(row) for row in claimed]
+
+
+def give_back(claims: Sequence[Claim], *, now: int) -> Script[None]:
+    """Make claimed videos due again at once, but those whose outcome was written."""
+    for claim in claims:
+        yield Sql(
+            "UPDATE videos SET due_at = $3 WHERE id = $1 AND claim_number = $2 AND due_at > $3",
+            (claim.video_id, claim.claim_number, now),
+        )
+
+
+def _claim(row: Row) -> Claim:
+    return Claim(
+        video_id=row["id"],
+        claim_number=row["claim_number"],
+        upstream=row["upstream"],
+        upstream_id=row["upstream_id"],
+        status=row["status"],
+        shown=json.loads(row["object"]),
+        facts=Facts(
+            upstream_id=row["upstream_id"],
+            created_at=row["created_at"],
+            completed_at=row["completed_at"],
+            fields=json.loads(row["fields"]),
+        ),
+        recorded_at=row["recorded_at"],
+        missing_polls=row["missing_polls"],
+        orphaned=row["orphaned_at"] is not None,
+        settled_at=row["settled_at"],
+        model=row["model"],
+        hold_id=row["hold_id"],
+        terms=Terms(
+            operation=row["operation"],
+            unit=row["unit"],
+            rate_micros=row["rate_micros"],
+            images_micros=row["images_micros"],
+            moderated_is_billed=bool(row["moderated_is_billed"]),
+            list_micros=row["list_micros"],
+        ),
+    )
