@@ -13,7 +13,7 @@ from ledger_tools import bench, rows
 from gateway.billing.admin_keys import find_admin_key, set_admin_key_of_settings
 from gateway.billing.audit_log import GATEWAY, Change
 from gateway.billing.key_values import ADMIN, VIRTUAL, digest, new_value, well_formed
-from gateway.billing.keys import find_key
+from gateway.billing.usable_keys import find_key
 from gateway.cli.root import main
 
 HOUR = 3600

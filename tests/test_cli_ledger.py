@@ -20,7 +20,7 @@ from gateway.billing.levels import make_key
 from gateway.billing.money import Basis, format_usd, parse_usd
 from gateway.cli.export import COLUMNS, PAGE_ENTRIES
 from gateway.db.script import Script
-from gateway.videos.records import open_submit
+from gateway.videos.opening import open_submit
 
 COMMAND = Path(sys.executable).with_name("video-gateway")
 DEADLINE_SECONDS = 60

@@ -16,17 +16,13 @@ from gateway.billing.key_values import ADMIN, VIRTUAL, digest, new_value, well_f
 from gateway.billing.keys import (
     ALL,
     READ,
-    Key,
     NewKey,
     create_key,
-    find_key,
     get_key,
     list_keys,
     revoke_key,
     rotate_key,
     update_key,
-    usable,
-    write_used,
 )
 from gateway.billing.levels import make_key
 from gateway.billing.limits import Limits, set_limits
@@ -37,6 +33,7 @@ from gateway.billing.service_accounts import (
     delete_service_account,
     update_service_account,
 )
+from gateway.billing.usable_keys import Key, find_key, usable, write_used
 from gateway.db.database import Database
 from gateway.db.paging import Cursor
 from gateway.db.script import Script, Sql

@@ -13,12 +13,12 @@ import structlog
 
 from gateway.billing.admin_keys import AdminKey, find_admin_key, write_admin_used
 from gateway.billing.key_values import ADMIN, VIRTUAL, digest, well_formed
-from gateway.billing.keys import Key, find_key, write_used
+from gateway.billing.usable_keys import Key, find_key, write_used
 from gateway.clock import Clock
 from gateway.db.database import Database
 from gateway.db.script import Script
 from gateway.errors import DatabaseUnavailable, InvalidApiKey
-from gateway.videos.records import WRONG_KEY
+from gateway.videos.opening import WRONG_KEY
 
 # How long a revoked key may go on reading; it cannot buy for a moment longer, because the hold's
 # own transaction looks at the key again.

@@ -10,24 +10,23 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
-import structlog
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from gateway.api.body import ReadBody
-from gateway.api.dry_run import dry_run
+from gateway.api.dry_run import dry_run, is_dry_run
 from gateway.api.edge import call
 from gateway.api.headers import cost, limits_left, notices, poll_after
 from gateway.api.intent import idempotency_key_of, intent_of
 from gateway.api.parts import Parts
 from gateway.billing.balances import Account, accounting_day, look
-from gateway.billing.keys import ALL, Key
+from gateway.billing.keys import ALL
+from gateway.billing.usable_keys import Key
 from gateway.errors import (
     DatabaseUnavailable,
     Draining,
     InsufficientPermissions,
     InternalError,
-    InvalidRequest,
     OperationNotOffered,
     OutcomeUnknown,
     RateLimitExceeded,
@@ -46,11 +45,7 @@ from gateway.videos.order import Order
 from gateway.videos.outcomes import UNKNOWN_MESSAGE
 from gateway.videos.submit import Submitted, submit
 
-DRY_RUN: Final = "x-gateway-dry-run"
-_OWN_HEADERS: Final = "x-gateway-"
 _LOOK_AGAIN_SECONDS: Final = 0.25
-
-_log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,27 +54,6 @@ class Wanted:
 
     order: Order
     body: ReadBody
-
-
-def is_dry_run(request: Request) -> bool:
-    """Tell whether a request only asks for its price.
-
-    Raises:
-        InvalidRequest: another `x-gateway-*` header, or another value: a misspelt one must not buy.
-    """
-    for name in request.headers:
-        if name.startswith(_OWN_HEADERS) and name != DRY_RUN:
-            raise InvalidRequest(
-                f"Unknown request header '{name}'. A misspelt header must not buy a video.",
-                param=name,
-                code="unknown_header",
-            )
-    value = request.headers.get(DRY_RUN)
-    if value not in {None, "true"}:
-        raise InvalidRequest(
-            f"Invalid value of '{DRY_RUN}': '{value}'. The only value is 'true'.", param=DRY_RUN
-        )
-    return value is not None
 
 
 def check_health(parts: Parts) -> None:

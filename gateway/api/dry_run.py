@@ -1,17 +1,47 @@
-"""What would a request cost, and would it be admitted? Nothing is held, counted or sent."""
+"""Does a request only ask what it would cost, and what is it told?
+
+Nothing is held, counted or sent.
+"""
 
 from functools import partial
+from typing import Final
 
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from gateway.api.parts import Parts
 from gateway.billing.balances import Account, Refusal, Standing, accounting_day
 from gateway.billing.explain import remaining
-from gateway.billing.keys import Key
 from gateway.billing.money import Basis, format_usd
+from gateway.billing.usable_keys import Key
 from gateway.db.script import Script
+from gateway.errors import InvalidRequest
 from gateway.videos.admission import NOT_ADMITTED, Admitted, NotAdmitted, refused, would_admit
 from gateway.videos.order import Order
+
+_DRY_RUN: Final = "x-gateway-dry-run"
+_OWN_HEADERS: Final = "x-gateway-"
+
+
+def is_dry_run(request: Request) -> bool:
+    """Tell whether a request only asks for its price.
+
+    Raises:
+        InvalidRequest: another `x-gateway-*` header, or another value: a misspelt one must not buy.
+    """
+    for name in request.headers:
+        if name.startswith(_OWN_HEADERS) and name != _DRY_RUN:
+            raise InvalidRequest(
+                f"Unknown request header '{name}'. A misspelt header must not buy a video.",
+                param=name,
+                code="unknown_header",
+            )
+    value = request.headers.get(_DRY_RUN)
+    if value not in {None, "true"}:
+        raise InvalidRequest(
+            f"Invalid value of '{_DRY_RUN}': '{value}'. The only value is 'true'.", param=_DRY_RUN
+        )
+    return value is not None
 
 
 async def dry_run(parts: Parts, key: Key, order: Order, *, basis: Basis) -> Response:

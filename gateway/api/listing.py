@@ -9,32 +9,35 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from gateway.api.edge import call
+from gateway.api.names import is_name
 from gateway.api.parts import Parts
 from gateway.api.videos import authenticate, no_such_video, video_id_of
 from gateway.errors import InvalidRequest
 from gateway.upstream.client import Upstream
-from gateway.videos.listing import Deletion, delete_video, list_page
+from gateway.videos.listing import Deletion, Page, delete_video, list_page
 
 DEFAULT_LIMIT: Final = 20
 MAX_LIMIT: Final = 100
 # A longer number is out of range without being read.
 _LONGEST: Final = 10
 _ORDERS: Final = ("asc", "desc")
+_EMPTY: Final = Page(objects=(), first_id=None, last_id=None, has_more=False)
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 
 async def list_(parts: Parts, request: Request) -> Response:
     """Answer with one page of the project's videos, in OpenAI's list envelope."""
     key = await authenticate(parts, request)
-    page = await parts.database.read(
-        partial(
-            list_page,
-            project_id=key.project_id,
-            limit=_limit(request),
-            newest_first=_order(request) == "desc",
-            after=request.query_params.get("after"),
-        )
+    after = request.query_params.get("after")
+    script = partial(
+        list_page,
+        project_id=key.project_id,
+        limit=_limit(request),
+        newest_first=_order(request) == "desc",
+        after=after,
     )
+    # A cursor that nothing can be called is an unknown one.
+    page = await parts.database.read(script) if after is None or is_name(after) else _EMPTY
     # The objects are JSON already; to parse and write them again would cost more than the query.
     envelope: dict[str, object] = {
         "object": "list",

@@ -4,17 +4,24 @@ import asyncio
 import io
 from functools import partial
 from typing import BinaryIO, Final
-from urllib.parse import unquote
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.api.body import ReadBody
 from gateway.api.buying import Wanted, buy, upstream_offering
+from gateway.api.names import part_of_path
 from gateway.api.parts import Parts
-from gateway.api.videos import authenticate, body_of, no_such_video, video_id_of
+from gateway.api.videos import (
+    authenticate,
+    body_of,
+    character_of,
+    no_such_video,
+    possible_id,
+    video_id_of,
+)
 from gateway.billing.catalogue import DEFAULT_UPSTREAM
-from gateway.billing.keys import Key
+from gateway.billing.usable_keys import Key
 from gateway.errors import InvalidRequest, NotFound, OperationNotOffered
 from gateway.upstream.requests import quoted_id
 from gateway.videos.mp4 import Mp4Check, Mp4Facts
@@ -28,7 +35,7 @@ from gateway.videos.operations import (
     source_id,
     uploaded_source,
 )
-from gateway.videos.reading import find_character, find_source
+from gateway.videos.reading import find_source
 
 _READ_BYTES: Final = 1 << 20
 
@@ -73,10 +80,8 @@ async def create_character(parts: Parts, request: Request) -> Response:
 async def retrieve_character(parts: Parts, request: Request) -> Response:
     """GET /v1/videos/characters/{id}, from the record."""
     key = await authenticate(parts, request)
-    character_id = unquote(request.path_params["character_id"])
-    row = await parts.database.read(
-        partial(find_character, upstream_id=character_id, project_id=key.project_id)
-    )
+    character_id = part_of_path(request, "character_id")
+    row = await character_of(parts, key, character_id)
     if row is None:
         raise NotFound(f"Character with id '{character_id}' not found.")
     return Response(row["object"], media_type="application/json")
@@ -101,7 +106,8 @@ async def _with_source(parts: Parts, request: Request, *, offer: str) -> Respons
         if video is not None:
             source = uploaded_source(body.values, video=video, catalogue=parts.catalogue)
         else:
-            source = await _source(parts, key, source_id(body.values), offer=offer)
+            upstream_id = possible_id(source_id(body.values))
+            source = await _source(parts, key, upstream_id, offer=offer)
         check = check_edit if offer == "edit" else check_extension
         order = check(body.values, source=source)
         return await buy(parts, request, key, Wanted(order, body), offer=offer)

@@ -6,7 +6,7 @@ itself, in minutes of the clock.
 
 from typing import Final
 
-from gateway.billing.keys import Key
+from gateway.billing.usable_keys import Key
 from gateway.clock import Clock
 from gateway.errors import RateLimitExceeded
 

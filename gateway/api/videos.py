@@ -2,7 +2,6 @@
 
 from functools import partial
 from typing import Final
-from urllib.parse import unquote
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -11,8 +10,10 @@ from gateway.api.body import ReadBody, read_body
 from gateway.api.buying import Wanted, buy
 from gateway.api.edge import call
 from gateway.api.headers import cost, poll_after
+from gateway.api.names import is_name, part_of_path
 from gateway.api.parts import Parts
-from gateway.billing.keys import Key
+from gateway.billing.usable_keys import Key
+from gateway.db.script import Row
 from gateway.errors import InvalidRequest, NotFound, OperationNotOffered
 from gateway.videos.images import BadImage, Image, read_image
 from gateway.videos.lifecycle import COMPLETED, FAILED
@@ -94,13 +95,37 @@ async def body_of(parts: Parts, request: Request, *, files: tuple[str, ...]) -> 
 
 
 def video_id_of(request: Request) -> str:
-    """Return the id in the path. The path is matched as it was sent, so it may hold any byte."""
-    return unquote(request.path_params["video_id"])
+    """Return the id in the path.
+
+    Raises:
+        NotFound: no video can have it.
+    """
+    return possible_id(part_of_path(request, "video_id"))
+
+
+def possible_id(upstream_id: str) -> str:
+    """Return an id that a video can have.
+
+    Raises:
+        NotFound: none can have it.
+    """
+    if not is_name(upstream_id):
+        raise no_such_video(upstream_id)
+    return upstream_id
 
 
 def no_such_video(upstream_id: str) -> NotFound:
     """Return the 404 for an id that this project has no video of, whoever else may have."""
     return NotFound(f"Video with id '{upstream_id}' not found.")
+
+
+async def character_of(parts: Parts, key: Key, upstream_id: str) -> Row | None:
+    """Return a character of the project, with the columns of find_character; None: no such."""
+    if not is_name(upstream_id):
+        return None
+    return await parts.database.read(
+        partial(find_character, upstream_id=upstream_id, project_id=key.project_id)
+    )
 
 
 def _passes_unknown(parts: Parts, body: ReadBody) -> bool:
@@ -124,8 +149,6 @@ def _image(body: ReadBody) -> Image | None:
 
 async def _check_characters(parts: Parts, key: Key, order: Order) -> None:
     for one in order.fields.get("characters", ()):
-        found = await parts.database.read(
-            partial(find_character, upstream_id=one["id"], project_id=key.project_id)
-        )
+        found = await character_of(parts, key, one["id"])
         if found is None or found["upstream"] != order.upstream:
             raise NotFound(f"Character with id '{one['id']}' not found.", param="characters")

@@ -1,6 +1,5 @@
-"""`video-gateway alerts`: who is told when spend crosses a threshold, and were they?"""
+"""`video-gateway alerts`: who is told when spend crosses a threshold?"""
 
-import json
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -12,18 +11,16 @@ from gateway.billing.alerts import (
     delete_alert,
     find_alert,
     list_alerts,
-    list_deliveries,
 )
 from gateway.billing.audit_log import Change, already_made
 from gateway.billing.balances import PERIODS
 from gateway.billing.money import format_usd
+from gateway.cli.alert_deliveries import deliveries, shown_channel
 from gateway.cli.common import (
-    LIST_ROWS,
     a_change,
     database_command,
     fail,
     read_rows,
-    read_script,
     read_settings,
     run_script,
     show,
@@ -51,6 +48,9 @@ _ELSEWHERE: Final = "note: {} is not set in this shell; what counts is whether `
 @click.group()
 def alerts() -> None:
     """Alerts: they tell that spend has crossed a threshold, and refuse nothing."""
+
+
+alerts.add_command(deliveries)
 
 
 @alerts.command("create")
@@ -196,47 +196,6 @@ def _delete(change: Change, alert_id: str) -> Script[None]:
     yield from delete_alert(change, level, alert_id=alert_id)
 
 
-@alerts.command("deliveries")
-@click.option("--limit", default=50, show_default=True, type=click.IntRange(min=1, max=LIST_ROWS))
-@database_command
-def deliveries(*, limit: int, config: Path | None, database_url: str | None, as_json: bool) -> None:
-    """List what alerts have rung for, the newest first, and whether it was delivered."""
-    settings = read_settings(config, database_url=database_url)
-    page = read_script(settings, partial(list_deliveries, Cursor(limit=limit)))
-    rows = [_delivery(row, as_json=as_json) for row in page.rows]
-    columns = (
-        *("created_at", "alert_id", "level", "name", "period", "period_start", "threshold_usd"),
-        *("spent_usd", "channel", "state", "attempts", "delivered_at", "failure"),
-    )
-    show(rows, columns=columns, as_json=as_json, empty="No alert has rung yet.")
-
-
-def _delivery(row: Row, *, as_json: bool) -> dict[str, Any]:
-    state = "delivered" if row["delivered_at"] is not None else "due"
-    if row["given_up_at"] is not None:
-        state = "given up"
-    limit = row["limit_micros"]
-    return {
-        "id": row["id"],
-        "created_at": when(row["created_at"], as_json=as_json),
-        "alert_id": row["alert_id"],
-        "level": row["level"],
-        "level_id": row["level_id"],
-        "name": row["name"],
-        "period": row["period"],
-        "period_start": row["period_start"],
-        "threshold_usd": format_usd(row["threshold_micros"]),
-        "spent_usd": format_usd(row["spent_micros"]),
-        "budget_usd": None if limit is None else format_usd(limit),
-        "channel": _shown(row["channel"], as_json=as_json),
-        "state": state,
-        "attempts": row["attempts"],
-        "delivered_at": when(row["delivered_at"], as_json=as_json),
-        "given_up_at": when(row["given_up_at"], as_json=as_json),
-        "failure": row["failure"],
-    }
-
-
 def _facts(row: Row, *, as_json: bool) -> dict[str, Any]:
     return {
         "id": row["id"],
@@ -244,13 +203,6 @@ def _facts(row: Row, *, as_json: bool) -> dict[str, Any]:
         "level_id": row["level_id"],
         "period": row["period"],
         "threshold_usd": format_usd(row["threshold_micros"]),
-        "channel": _shown(row["channel"], as_json=as_json),
+        "channel": shown_channel(row["channel"], as_json=as_json),
         "created_at": when(row["created_at"], as_json=as_json),
     }
-
-
-def _shown(channel: str, *, as_json: bool) -> Any:
-    facts = json.loads(channel)
-    if as_json:
-        return facts
-    return facts.get("url") or " ".join(facts.get("recipients", ()))

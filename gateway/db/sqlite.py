@@ -12,13 +12,12 @@ both queues are first in, first out, so a hop never ends before its caller's scr
 """
 
 import asyncio
-import os
 import sqlite3
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
-from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from operator import attrgetter
@@ -28,13 +27,13 @@ from typing import Any, NamedTuple, TypeVar, cast
 import aiosqlite
 
 from gateway.db.script import SKIP_LOCKED, Script
+from gateway.db.sqlite_file import PRIMARY_CODE_MASK, prepare_file
 from gateway.errors import DatabaseUnavailable
 
 T = TypeVar("T")
 
 BUSY_SECONDS = 10.0  # how long a caller waits for another process that holds the write lock
 ANSWER_SECONDS = 30.0  # how long a caller waits at all: a disk may hang for ever
-OPEN_RETRY_SECONDS = 0.01
 GROUP_LIMIT = 256  # scripts under one commit, which fail together when the commit fails
 WAITING_LIMIT = 10_000  # scripts queued on one connection; the next is refused at once
 READERS = 2  # so that one long report does not stand before every other read
@@ -53,7 +52,6 @@ _STATEMENT_CODES = {
     sqlite3.SQLITE_MISUSE,
     sqlite3.SQLITE_RANGE,
 }
-_PRIMARY_CODE_MASK = 0xFF
 _KEYS = tuple(str(number) for number in range(1, PARAMETER_LIMIT + 1))
 
 
@@ -71,7 +69,7 @@ async def open_sqlite(
     async with AsyncExitStack() as stack:
         try:
             # First, because a failed open would leave aiosqlite's thread to outlive the loop.
-            await asyncio.to_thread(_prepare, path, busy_seconds)
+            await asyncio.to_thread(prepare_file, path, busy_seconds=busy_seconds)
             writer, *readers = [
                 await stack.enter_async_context(_open_lane(path, begin, busy_seconds))
                 for begin in ("BEGIN IMMEDIATE", *["BEGIN"] * READERS)
@@ -212,7 +210,7 @@ def drive(connection: sqlite3.Connection, script: Script[T]) -> T:
 def _speaks_of_database(error: BaseException) -> bool:
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
     # With no extension it is `query_only`: a file that cannot be written refuses at BEGIN.
-    return code != sqlite3.SQLITE_READONLY and code & _PRIMARY_CODE_MASK not in _STATEMENT_CODES
+    return code != sqlite3.SQLITE_READONLY and code & PRIMARY_CODE_MASK not in _STATEMENT_CODES
 
 
 def _unavailable(cause: Exception) -> DatabaseUnavailable:
@@ -224,32 +222,3 @@ def _unavailable(cause: Exception) -> DatabaseUnavailable:
 def _wait_for_locks(connection: sqlite3.Connection, *, until: float) -> None:
     milliseconds = max(0, round((until - time.monotonic()) * 1000))
     connection.execute(f"PRAGMA busy_timeout = {milliseconds}").fetchall()
-
-
-def _prepare(path: Path, busy_seconds: float) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with suppress(FileExistsError):
-        # O_EXCL: to open and close a file that SQLite has open elsewhere in this process would
-        # drop its locks (https://www.sqlite.org/howtocorrupt.html, 2.2).
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)  # else a crash of the machine may forget the file with its rows
-        finally:
-            os.close(folder)
-    until = time.monotonic() + busy_seconds
-    with closing(sqlite3.connect(path, timeout=busy_seconds)) as connection:
-        while not _is_wal(connection, until):
-            time.sleep(OPEN_RETRY_SECONDS)
-
-
-def _is_wal(connection: sqlite3.Connection, until: float) -> bool:
-    try:
-        connection.execute("PRAGMA journal_mode = WAL").fetchall()
-    except sqlite3.OperationalError as error:
-        # Of two that turn one new file to WAL at once, one is told "locked" without a wait.
-        busy = error.sqlite_errorcode & _PRIMARY_CODE_MASK == sqlite3.SQLITE_BUSY
-        if not busy or time.monotonic() > until:
-            raise
-        return False
-    return True

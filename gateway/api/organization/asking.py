@@ -7,13 +7,13 @@ that is written into the audit log in the transaction that makes it.
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, TypeVar
-from urllib.parse import unquote
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from gateway.api.body import read_body
 from gateway.api.edge import call
+from gateway.api.names import is_name, part_of_path
 from gateway.api.organization.checks import Check
 from gateway.api.parts import Parts
 from gateway.billing.audit_log import ADMIN_KEY, Change
@@ -29,8 +29,6 @@ MAX_BODY_BYTES: Final = 64 << 10
 _LONGEST_NUMBER: Final = 18
 # Of one repeated parameter: each is an argument of a statement.
 MAX_VALUES: Final = 100
-# PostgreSQL has no text with NUL.
-_NUL: Final = "\0"
 _ORDERS: Final = ("asc", "desc")
 
 
@@ -148,7 +146,7 @@ def cursor_of(
 def text_of(request: Request, name: str) -> str | None:
     """Return a text of the query, which may be asked of a database."""
     text = request.query_params.get(name)
-    return None if text is None else _without_nul(name, text)
+    return None if text is None else _a_name(name, text)
 
 
 def number_of(
@@ -178,7 +176,7 @@ def several_of(request: Request, name: str) -> list[str]:
         raise InvalidRequest(
             f"Invalid '{name}': at most {MAX_VALUES} values, but got {len(found)}.", param=name
         )
-    return [_without_nul(name, text) for text in found]
+    return [_a_name(name, text) for text in found]
 
 
 def flag_of(request: Request, name: str) -> bool:
@@ -192,13 +190,13 @@ def flag_of(request: Request, name: str) -> bool:
 
 
 def in_path(request: Request, name: str) -> str:
-    """Return a part of the path, decoded: it is matched as it was sent.
+    """Return a part of the path, decoded.
 
     Raises:
-        NotFound: it holds NUL, which nothing is named with.
+        NotFound: nothing can be called that.
     """
-    found = unquote(request.path_params[name])
-    if _NUL in found:
+    found = part_of_path(request, name)
+    if not is_name(found):
         raise no_such(name.removesuffix("_id").replace("_", " "), found)
     return found
 
@@ -222,8 +220,8 @@ def page_of(page: Page, show: Callable[[Row], Mapping[str, Any]]) -> Response:
     )
 
 
-def _without_nul(name: str, text: str) -> str:
-    if _NUL in text:
+def _a_name(name: str, text: str) -> str:
+    if not is_name(text):
         raise InvalidRequest(f"Invalid '{name}': it holds the character NUL.", param=name)
     return text
 
