@@ -6,10 +6,12 @@ listening ports; everything is made once, here, and passed on.
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -25,18 +27,18 @@ from gateway.api.reads import Reads
 from gateway.api.routes import api_app
 from gateway.billing.admin_keys import set_admin_key_of_settings
 from gateway.billing.audit_log import GATEWAY, Change
-from gateway.billing.catalogue import Catalogue
 from gateway.clock import Clock, system_clock
 from gateway.config import Settings
 from gateway.db.database import Database
 from gateway.errors import DatabaseUnavailable
+from gateway.mirror.fetches import Fetches
+from gateway.mirror.throttle import Throttle
+from gateway.mirror.turn import Mirror, Mirroring
 from gateway.server import Server, listen, serve, stop
 from gateway.setup import load_catalogue, mail_settings, open_database, upstream_settings
-from gateway.store import ContentStore
 from gateway.store.folder import FolderStore
 from gateway.upstream.client import Upstream
 from gateway.videos.janitor import Cleaning, clean_forever
-from gateway.videos.mirror import Mirroring, mirror_forever
 from gateway.videos.poller import Polling, poll_forever
 from gateway.videos.submit import Means
 from gateway.work import Work
@@ -85,54 +87,44 @@ async def running(
         api_socket = stack.enter_context(listen(settings.host, settings.port))
         ops_socket = stack.enter_context(listen(settings.ops_host, settings.ops_port))
         database = await stack.enter_async_context(open_database(settings, clock=clock))
-        await database.run(
-            partial(
-                set_admin_key_of_settings,
-                Change(clock.new_id("audit_log"), clock.now(), GATEWAY, "settings"),
-                value=settings.admin_key,
-                key_id=clock.new_id("key"),
-            )
-        )
+        await _take_admin_key(settings.admin_key, database=database, clock=clock)
         store = FolderStore(settings.store_path)
         upstreams = {
             one.name: await stack.enter_async_context(Upstream(upstream_settings(one)))
             for one in settings.all_upstreams()
         }
         group = await stack.enter_async_context(asyncio.TaskGroup())
-        parts = _parts(
-            settings,
+        work = Work(group)
+        mirroring = Mirroring(
+            database=database,
+            store=store,
+            fetches=_fetches(settings, group=group, upstreams=upstreams, clock=clock),
+            clock=clock,
+            concurrency=settings.mirror_concurrency,
+            wake=asyncio.Event(),
+            on_step=on_step,
+        )
+        parts = Parts(
+            settings=settings,
             catalogue=catalogue,
             clock=clock,
             database=database,
             store=store,
             upstreams=upstreams,
-            work=Work(group),
-            on_step=on_step,
+            mirror=Mirror(mirroring),
+            authenticator=Authenticator(database=database, clock=clock),
+            reads=Reads(clock=clock, default_per_minute=settings.read_requests_per_minute),
+            health=Health(clock=clock),
+            work=work,
+            submitting=_means(settings, database=database, work=work, clock=clock, on_step=on_step),
         )
         loops = [group.create_task(loop) for loop in _loops(parts, on_step=on_step)]
         servers = [
             await serve(group, app, listening, shutdown_seconds=settings.shutdown_seconds)
-            for app, listening in (
-                (api_app(parts), api_socket),
-                (_ops(parts), ops_socket),
-            )
+            for app, listening in ((api_app(parts), api_socket), (_ops(parts), ops_socket))
         ]
-        started = Running(
-            host=settings.host,
-            port=api_socket.getsockname()[1],
-            ops_port=ops_socket.getsockname()[1],
-        )
-        _log.info(
-            "gateway_started",
-            version=__version__,
-            base_url=started.base_url,
-            port=started.port,
-            database=str(settings.database_path.absolute()),
-            content=str(settings.store_path.absolute()),
-            upstreams={one.name: one.base_url for one in settings.all_upstreams()},
-            ops_port=started.ops_port,
-            catalogue_sha256=catalogue.sha256,
-        )
+        started = Running(settings.host, port=_port(api_socket), ops_port=_port(ops_socket))
+        _say_started(started, parts)
         try:
             yield started
         finally:
@@ -142,38 +134,48 @@ async def running(
             _log.info("gateway_stopped")
 
 
-def _parts(
+async def _take_admin_key(value: str, *, database: Database, clock: Clock) -> None:
+    """Let the admin key of the settings be the only one that comes from there."""
+    change = Change(clock.new_id("audit_log"), clock.now(), GATEWAY, "settings")
+    await database.run(
+        partial(set_admin_key_of_settings, change, value=value, key_id=clock.new_id("key"))
+    )
+
+
+def _means(
     settings: Settings,
     *,
-    catalogue: Catalogue,
-    clock: Clock,
     database: Database,
-    store: ContentStore,
-    upstreams: Mapping[str, Upstream],
     work: Work,
+    clock: Clock,
     on_step: Callable[[str], None],
-) -> Parts:
-    return Parts(
-        settings=settings,
-        catalogue=catalogue,
-        clock=clock,
+) -> Means:
+    return Means(
         database=database,
-        store=store,
-        upstreams=upstreams,
-        authenticator=Authenticator(database=database, clock=clock),
-        reads=Reads(clock=clock, default_per_minute=settings.read_requests_per_minute),
-        health=Health(clock=clock),
         work=work,
-        submitting=Means(
-            database=database,
-            work=work,
-            clock=clock,
-            on_step=on_step,
-            reply_seconds=settings.reply_seconds,
-            first_poll_seconds=settings.poll_interval_seconds,
-            disclose_budgets=settings.disclose_budgets,
-            budget_basis=settings.budget_basis,
-        ),
+        clock=clock,
+        on_step=on_step,
+        reply_seconds=settings.reply_seconds,
+        first_poll_seconds=settings.poll_interval_seconds,
+        disclose_budgets=settings.disclose_budgets,
+        budget_basis=settings.budget_basis,
+    )
+
+
+def _fetches(
+    settings: Settings,
+    *,
+    group: asyncio.TaskGroup,
+    upstreams: Mapping[str, Upstream],
+    clock: Clock,
+) -> Fetches:
+    return Fetches(
+        group=group,
+        upstreams=upstreams,
+        concurrency=settings.fetch_concurrency,
+        max_content_bytes=settings.max_content_bytes,
+        throttle=Throttle(settings.fetch_bytes_per_second, elapsed=clock.elapsed),
+        spool_folder=Path(settings.spool_path) if settings.spool_path else None,
     )
 
 
@@ -182,6 +184,25 @@ def _ops(parts: Parts) -> ASGIApp:
         parts.database, clock=parts.clock, max_projects=parts.settings.metrics_max_projects
     )
     return ops_app(parts.health, metrics)
+
+
+def _port(listening: socket.socket) -> int:
+    return int(listening.getsockname()[1])
+
+
+def _say_started(started: Running, parts: Parts) -> None:
+    settings = parts.settings
+    _log.info(
+        "gateway_started",
+        version=__version__,
+        base_url=started.base_url,
+        port=started.port,
+        database=str(settings.database_path.absolute()),
+        content=str(settings.store_path.absolute()),
+        upstreams={one.name: one.base_url for one in settings.all_upstreams()},
+        ops_port=started.ops_port,
+        catalogue_sha256=parts.catalogue.sha256,
+    )
 
 
 async def _drain(parts: Parts, servers: Sequence[Server]) -> None:
@@ -200,7 +221,6 @@ async def _drain(parts: Parts, servers: Sequence[Server]) -> None:
 
 def _loops(parts: Parts, *, on_step: Callable[[str], None]) -> Iterator[Coroutine[Any, Any, None]]:
     settings = parts.settings
-    mirror_wake = asyncio.Event()
     yield poll_forever(
         Polling(
             database=parts.database,
@@ -213,22 +233,11 @@ def _loops(parts: Parts, *, on_step: Callable[[str], None]) -> Iterator[Coroutin
             },
             concurrency=settings.poll_concurrency,
             patience_seconds=settings.patience_seconds,
-            on_completed=mirror_wake.set,
+            on_completed=parts.mirror.wake,
             on_step=on_step,
         )
     )
-    yield mirror_forever(
-        Mirroring(
-            database=parts.database,
-            store=parts.store,
-            upstreams=parts.upstreams,
-            clock=parts.clock,
-            concurrency=settings.mirror_concurrency,
-            max_content_bytes=settings.max_content_bytes,
-            wake=mirror_wake,
-            on_step=on_step,
-        )
-    )
+    yield parts.mirror.run()
     yield deliver_forever(
         Delivering(
             database=parts.database,

@@ -49,36 +49,60 @@ class Loop(Generic[C]):
     give_back: Callable[[Sequence[C]], Awaitable[None]]
 
 
-async def work_off(loop: Loop[C]) -> None:
-    """Claim and do what is due until cancelled; what is under way then has FINISH_SECONDS.
+class Turns(Generic[C]):
+    """Works a loop off."""
 
-    A turn that fails is claimed again when its lease ends: nothing ends the loop. Whoever cancels
-    the loop leaves no lease behind that the next process would have to wait for.
-    """
-    places = asyncio.Semaphore(loop.concurrency)
-    under_way: dict[asyncio.Task[None], C] = {}
+    def __init__(self, loop: Loop[C]) -> None:
+        self._loop = loop
+        self._places = asyncio.Semaphore(loop.concurrency)
+        self._taken = 0
+        self._under_way: dict[asyncio.Task[None], C] = {}
+        self._group: asyncio.TaskGroup | None = None
 
-    def over(task: asyncio.Task[None]) -> None:
-        del under_way[task]
-        places.release()
+    async def run(self) -> None:
+        """Claim and do what is due until cancelled; what is under way then has FINISH_SECONDS.
 
-    async with asyncio.TaskGroup() as group:
-        try:
-            while True:
-                async with places:
-                    loop.wake.clear()
-                    claimed = await _claim(loop, loop.concurrency - len(under_way), group)
-                for one in claimed:
-                    # At once: no more were claimed than there are places.
-                    await places.acquire()
-                    task = group.create_task(_turn(loop, one))
-                    under_way[task] = one
-                    task.add_done_callback(over)
-                if not claimed:
-                    await _idle(loop)
-        except asyncio.CancelledError:
-            await _finish(loop, under_way)
-            raise
+        A turn that fails is claimed again when its lease ends: nothing ends the loop. Whoever
+        cancels it leaves no lease behind that the next process would have to wait for.
+        """
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            try:
+                while True:
+                    if not await self._fill(group):
+                        await _idle(self._loop)
+            except asyncio.CancelledError:
+                self._group = None
+                await _finish(self._loop, self._under_way)
+                raise
+
+    async def begin(self, claimed: C) -> None:
+        """Do something that was claimed elsewhere now, beside the turns that the loop allows."""
+        if self._group is None:
+            await _give_back(self._loop, [claimed])
+        else:
+            self._start(self._group, claimed)
+
+    async def _fill(self, group: asyncio.TaskGroup) -> int:
+        async with self._places:
+            self._loop.wake.clear()
+            claimed = await _claim(self._loop, self._loop.concurrency - self._taken, group)
+        for one in claimed:
+            # At once: no more were claimed than there are places.
+            await self._places.acquire()
+            self._taken += 1
+            self._start(group, one).add_done_callback(self._leave)
+        return len(claimed)
+
+    def _start(self, group: asyncio.TaskGroup, claimed: C) -> asyncio.Task[None]:
+        task = group.create_task(_turn(self._loop, claimed))
+        self._under_way[task] = claimed
+        task.add_done_callback(self._under_way.pop)
+        return task
+
+    def _leave(self, _: asyncio.Task[None]) -> None:
+        self._taken -= 1
+        self._places.release()
 
 
 async def _turn(loop: Loop[C], claimed: C) -> None:

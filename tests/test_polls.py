@@ -12,13 +12,11 @@ from ledger_tools import NOW, RATE_MICROS, a_change, claim_one, followed, opened
 from gateway.billing.audit import audit
 from gateway.db.database import Database
 from gateway.db.script import Script
+from gateway.videos.claims import Claim, claim_due, give_back
 from gateway.videos.lifecycle import Completed, Failed, Pending
 from gateway.videos.orphans import release_orphan
 from gateway.videos.polls import (
-    Claim,
     Ended,
-    claim_due,
-    give_back,
     write_completed,
     write_failed,
     write_nothing,

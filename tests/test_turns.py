@@ -10,7 +10,7 @@ import pytest
 import structlog
 
 from gateway.errors import DatabaseUnavailable
-from gateway.turns import FINISH_SECONDS, Loop, work_off
+from gateway.turns import FINISH_SECONDS, Loop, Turns
 
 DEADLINE_SECONDS = 10.0
 NEVER_SECONDS = 3600.0
@@ -79,7 +79,7 @@ async def working(
     wake = asyncio.Event()
     loop = Loop("test", concurrency, idle_seconds, wake, yard.claim, yard.turn, yard.give_back)
     async with asyncio.TaskGroup() as group:
-        task = group.create_task(work_off(loop))
+        task = group.create_task(Turns(loop).run())
         yield wake
         task.cancel()
 

@@ -36,7 +36,7 @@ from gateway.alerts.webhook import WEBHOOK_SECONDS, post_event
 from gateway.clock import Clock
 from gateway.db.database import Database
 from gateway.errors import DatabaseUnavailable
-from gateway.turns import Loop, work_off
+from gateway.turns import Loop, Turns
 
 STEPS: Final = ("alert.claimed", "alert.sent", "alert.recorded")
 CONCURRENCY: Final = 8
@@ -84,7 +84,7 @@ class Delivering:
 
 async def deliver_forever(delivering: Delivering) -> None:
     """Deliver alerts until cancelled."""
-    await work_off(
+    turns = Turns(
         Loop(
             name="alerts",
             concurrency=CONCURRENCY,
@@ -95,6 +95,7 @@ async def deliver_forever(delivering: Delivering) -> None:
             give_back=partial(_give_back, delivering),
         )
     )
+    await turns.run()
 
 
 async def _claim(delivering: Delivering, limit: int) -> list[DeliveryClaim]:

@@ -1,8 +1,8 @@
 """GET and HEAD /v1/videos/{id}/content: how does a client download a finished video?
 
-From the mirror, always: the upstream may have forgotten it. Right after completion the mirror may
-still be at work; then the answer waits a while, and says 409 with a time to come back (which the
-SDKs do by themselves) if that was too short.
+From our store, once it is mirrored: the upstream may have forgotten it. Until then from the very
+download that mirrors it, as it comes. Where nothing of it can be had yet the answer waits a while,
+and says 409 with a time to come back (which the SDKs do by themselves) if that was too short.
 """
 
 import asyncio
@@ -13,17 +13,19 @@ from starlette.types import Receive, Scope, Send
 
 from gateway.api.edge import call
 from gateway.api.parts import Parts
-from gateway.api.sending import send_content
+from gateway.api.sending import Source, send_content
 from gateway.api.videos import authenticate, no_such_video, video_id_of
 from gateway.db.script import Row
 from gateway.errors import ContentExpired, ContentPending, InvalidRequest, NotFound
+from gateway.mirror.fetch import FetchFailed, LiveReading, Wanted
+from gateway.mirror.kinds import VARIANTS, file_name
 from gateway.store import ContentMissing
 from gateway.videos.lifecycle import COMPLETED
 from gateway.videos.reading import find_content
 
-VARIANTS: Final = ("video", "thumbnail", "spritesheet")
-_EXTENSIONS: Final = {"video/mp4": ".mp4", "image/webp": ".webp", "image/jpeg": ".jpg"}
 _LOOK_AGAIN_SECONDS: Final = 0.25
+# After a download that failed here: its upstream is not asked again at once.
+_AFTER_FAILURE_SECONDS: Final = 1.0
 _COME_BACK_MILLISECONDS: Final = "5000"
 
 
@@ -35,29 +37,17 @@ class Content:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        parts = self._parts
         request = Request(scope, receive)
-        key = await authenticate(parts, request)
-        upstream_id = video_id_of(request)
-        row = await _mirrored(
-            parts,
-            upstream_id=upstream_id,
+        key = await authenticate(self._parts, request)
+        download = _Download(
+            self._parts,
+            request,
+            send,
+            upstream_id=video_id_of(request),
             project_id=key.project_id,
             variant=_variant(request),
         )
-        try:
-            async with parts.store.reading(row["asset_id"]) as reading:
-                call(request).facts["ending"] = await send_content(
-                    scope,
-                    send,
-                    reading=reading,
-                    content_type=row["content_type"],
-                    sha256=row["sha256"],
-                    filename=f"{upstream_id}{_EXTENSIONS.get(row['content_type'], '')}",
-                    headers=call(request).headers(),
-                )
-        except ContentMissing as error:
-            raise ContentExpired("The content of this video is no longer kept.") from error
+        await download.answer()
 
 
 def _variant(request: Request) -> str:
@@ -71,26 +61,109 @@ def _variant(request: Request) -> str:
     return variant
 
 
-async def _mirrored(parts: Parts, *, upstream_id: str, project_id: str, variant: str) -> Row:
-    """Return the asset's row once it is mirrored, waiting for it if it may come soon."""
-    deadline = parts.clock.elapsed() + parts.settings.content_wait_seconds
-    while True:
-        row = await parts.database.read(
-            lambda: find_content(upstream_id=upstream_id, project_id=project_id, variant=variant)
+class _Download:
+    """One request for one variant of one video."""
+
+    def __init__(
+        self,
+        parts: Parts,
+        request: Request,
+        send: Send,
+        *,
+        upstream_id: str,
+        project_id: str,
+        variant: str,
+    ) -> None:
+        self._parts = parts
+        self._request = request
+        self._send = send
+        self._upstream_id = upstream_id
+        self._project_id = project_id
+        self._variant = variant
+
+    async def answer(self) -> None:
+        """Send the content as soon as there is any of it."""
+        deadline = self._parts.clock.elapsed() + self._parts.settings.content_wait_seconds
+        while True:
+            row = await self._find()
+            if row["mirrored_at"] is not None:
+                return await self._from_store(row)
+            wait_seconds = _LOOK_AGAIN_SECONDS
+            if await self._is_on_its_way(row):
+                try:
+                    return await self._as_it_comes(row, deadline=deadline)
+                except FetchFailed:
+                    wait_seconds = _AFTER_FAILURE_SECONDS
+            if self._parts.clock.elapsed() + wait_seconds > deadline:
+                raise _pending()
+            await asyncio.sleep(wait_seconds)
+
+    async def _find(self) -> Row:
+        """Return the asset's row, with the columns of find_content, if it is or may be kept."""
+        upstream_id, variant = self._upstream_id, self._variant
+        row = await self._parts.database.read(
+            lambda: find_content(
+                upstream_id=upstream_id, project_id=self._project_id, variant=variant
+            )
         )
         if row is None:
             raise no_such_video(upstream_id)
         if row["status"] != COMPLETED:
             raise NotFound("Video is not ready yet, use GET /v1/videos/{video_id} to check status.")
-        if row["asset_id"] is None:
+        if row["asset_id"] is None or row["absent_at"] is not None:
             raise NotFound(f"This video has no {variant}.", param="variant")
+        if row["removed_at"] is not None:
+            raise ContentExpired("The content of this video is no longer kept.")
         if row["gone_at"] is not None:
             raise ContentExpired("The content of this video expired before it could be mirrored.")
-        if row["mirrored_at"] is not None:
-            return row
-        if parts.clock.elapsed() >= deadline:
-            raise ContentPending(
-                "The video is completed and its content is still being copied. Try again soon.",
-                headers={"retry-after-ms": _COME_BACK_MILLISECONDS},
-            )
-        await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+        return row
+
+    async def _is_on_its_way(self, row: Row) -> bool:
+        """Tell whether a download may be joined, or begun, now."""
+        mirror = self._parts.mirror
+        if row["asset_id"] in mirror.fetches:
+            return True
+        now = self._parts.clock.now()
+        if row["due_at"] is None:
+            return False
+        if row["due_at"] <= now:
+            return await mirror.begin(row["asset_id"])
+        # Another process mirrors it; else it has failed just now, and is tried again at due_at.
+        return row["leased_at"] is not None
+
+    async def _from_store(self, row: Row) -> None:
+        try:
+            async with self._parts.store.reading(row["asset_id"]) as reading:
+                await self._send_content(reading, row["content_type"], sha256=row["sha256"])
+        except ContentMissing as error:
+            raise ContentExpired("The content of this video is no longer kept.") from error
+
+    async def _as_it_comes(self, row: Row, *, deadline: float) -> None:
+        wanted = Wanted(row["asset_id"], row["upstream"], self._upstream_id, self._variant)
+        async with self._parts.mirror.fetches.join(wanted) as fetch:
+            try:
+                async with asyncio.timeout(max(0, deadline - self._parts.clock.elapsed())):
+                    await fetch.ready()
+            except TimeoutError as error:
+                raise _pending() from error
+            await self._send_content(LiveReading(fetch), fetch.content_type, sha256=None)
+
+    async def _send_content(self, source: Source, content_type: str, *, sha256: str | None) -> None:
+        facts = call(self._request).facts
+        facts["source"] = "upstream" if sha256 is None else "store"
+        facts["ending"] = await send_content(
+            self._request.scope,
+            self._send,
+            source=source,
+            content_type=content_type,
+            sha256=sha256,
+            filename=file_name(self._upstream_id, content_type),
+            headers=call(self._request).headers(),
+        )
+
+
+def _pending() -> ContentPending:
+    return ContentPending(
+        "The video is completed and its content is still being copied. Try again soon.",
+        headers={"retry-after-ms": _COME_BACK_MILLISECONDS},
+    )

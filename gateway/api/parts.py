@@ -14,6 +14,7 @@ from gateway.billing.catalogue import Catalogue
 from gateway.clock import Clock
 from gateway.config import Settings
 from gateway.db.database import Database
+from gateway.mirror.turn import Mirror
 from gateway.store import ContentStore
 from gateway.upstream.client import Upstream
 from gateway.videos.submit import Means
@@ -30,6 +31,7 @@ class Parts:
     database: Database
     store: ContentStore
     upstreams: Mapping[str, Upstream]
+    mirror: Mirror
     authenticator: Authenticator
     reads: Reads
     health: Health

@@ -71,7 +71,7 @@ def content_range(span: Span | None, *, size: int) -> str:
     return f"bytes */{size}" if span is None else f"bytes {span.start}-{span.end - 1}/{size}"
 
 
-def range_applies(if_range: str | None, *, etag: str) -> bool:
+def range_applies(if_range: str | None, *, etag: str | None) -> bool:
     """Return whether a Range still means this content (section 13.1.5).
 
     The comparison is strong, and a date never matches: we send no Last-Modified to compare it with.
@@ -79,7 +79,7 @@ def range_applies(if_range: str | None, *, etag: str) -> bool:
     return if_range is None or if_range.strip() == etag
 
 
-def has_already(if_none_match: str | None, *, etag: str) -> bool:
+def has_already(if_none_match: str | None, *, etag: str | None) -> bool:
     """Return whether the client holds this content already (section 13.1.2, weak comparison)."""
     if if_none_match is None:
         return False

@@ -1,16 +1,17 @@
 """How is stored content sent, whole or in part, to a reader however slow?
 
-Read a chunk, send it, give way to the loop, and again. uvicorn's `send` waits until the connection
-has taken what was written before, so that no more than two chunks are ever held for a reader. What
+Read a chunk, send it, and again. uvicorn's `send` waits until the connection has taken what was
+written before, so that no more than two chunks are ever held for a reader. What
 cannot be finished is broken off, never ended as if it were whole.
 """
 
 import asyncio
 import json
-import re
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+import sys
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, MutableMapping
+from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -23,13 +24,9 @@ from gateway.api.ranges import (
     range_applies,
     requested_range,
 )
-from gateway.errors import InvalidRequest, StoreUnavailable
-from gateway.store import Reading
+from gateway.errors import GatewayError, InvalidRequest
 
-# Larger chunks save little, and every other request waits for each of them.
-CHUNK_BYTES = 256 << 10
 STALLED_SECONDS = 60.0
-MAX_FILENAME_CHARACTERS = 128
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -38,6 +35,7 @@ Ending = Literal["sent", "client_left", "client_stalled"]
 
 _CONNECTION = "gateway.connection"
 _NOTHING = Span(start=0, end=0)
+_ALL_THAT_COMES = Span(start=0, end=sys.maxsize)
 
 
 class AbortableHttp(HttpToolsProtocol):
@@ -53,13 +51,33 @@ class AbortableHttp(HttpToolsProtocol):
         self.scope["extensions"] = {_CONNECTION: {"transport": self.transport}}
 
 
+class Source(Protocol):
+    """What is sent: a store's Reading, or content that is still on its way.
+
+    Attributes:
+        size: of the whole, in bytes; None where nobody knows yet, and then there are no parts.
+    """
+
+    @property
+    def size(self) -> int | None:
+        """See above."""
+        ...
+
+    def chunks(self, *, start: int, end: int) -> AsyncGenerator[bytes, None]:
+        """Yield the bytes from `start` to before `end`, in pieces of which none is empty.
+
+        Where the size is not known `end` may lie behind the end of what comes.
+        """
+        ...
+
+
 async def send_content(
     scope: Scope,
     send: Send,
     *,
-    reading: Reading,
+    source: Source,
     content_type: str,
-    sha256: str,
+    sha256: str | None,
     filename: str,
     headers: Mapping[str, str],
     stalled_seconds: float = STALLED_SECONDS,
@@ -68,35 +86,32 @@ async def send_content(
 
     "sent" means that the connection has taken everything, but for a few KiB in its buffer. A client
     that leaves ends it quietly; one that does not take a chunk in `stalled_seconds` is
-    disconnected. When the store fails StoreUnavailable is raised: at the first chunk nothing has
+    disconnected. When the source fails its GatewayError is raised: at the first chunk nothing has
     been sent yet and any answer can be given; later the connection has been broken off, and
     whatever is sent after it goes nowhere. The server must run AbortableHttp.
+
+    Without the SHA-256 of the whole nothing is promised about it: no ETag, and a condition that
+    needs one does not hold.
     """
     transport: asyncio.Transport = scope["extensions"][_CONNECTION]["transport"]
     answer = _answer(
         scope,
-        size=reading.size,
-        etag=f'"{sha256}"',
+        size=source.size,
+        etag=None if sha256 is None else f'"{sha256}"',
         headers=headers,
         content_type=content_type,
-        disposition=f'attachment; filename="{safe_filename(filename)}"',
+        disposition=f'attachment; filename="{filename}"',
     )
     try:
         return await _stream(
             answer,
-            reading=reading,
+            source=source,
             deliver=lambda message: _deliver(send, message, stalled_seconds=stalled_seconds),
             transport=transport,
         )
     except _Stalled:
         await _break_off(transport)
         return "client_stalled"
-
-
-def safe_filename(name: str) -> str:
-    """Return a file name that needs no quoting in a header and hides in no folder."""
-    plain = re.sub(r"[^A-Za-z0-9._-]", "_", name)[:MAX_FILENAME_CHARACTERS]
-    return plain.lstrip(".") or "content"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,37 +127,37 @@ class _Answer:
 def _answer(
     scope: Scope,
     *,
-    size: int,
-    etag: str,
+    size: int | None,
+    etag: str | None,
     headers: Mapping[str, str],
     content_type: str,
     disposition: str,
 ) -> _Answer:
-    lasting = {
-        "etag": etag,
-        "accept-ranges": "bytes",
-        "cache-control": "private",
-        "x-content-type-options": "nosniff",
-        **headers,
-    }
-    # Before Range, which then does not matter: RFC 9110, section 13.2.2.
-    if has_already(_header(scope, b"if-none-match"), etag=etag):
-        return _Answer(304, lasting)
-    # A HEAD has no Range: RFC 9110, section 14.2.
-    ranged = scope["method"] == "GET" and range_applies(_header(scope, b"if-range"), etag=etag)
-    part = requested_range(_header(scope, b"range") if ranged else None, size=size)
-    if part is UNSATISFIABLE:
-        return _unsatisfiable(lasting, size=size)
-    span = Span(start=0, end=size) if part is WHOLE else part
+    lasting = {"cache-control": "private", "x-content-type-options": "nosniff", **headers}
+    if etag is not None:
+        lasting["etag"] = etag
     described = {
         **lasting,
         "content-type": content_type,
         "content-disposition": disposition,
-        "content-length": str(span.end - span.start),
     }
+    is_get = scope["method"] == "GET"
+    if size is None:
+        return _Answer(200, described, _ALL_THAT_COMES if is_get else _NOTHING)
+    lasting["accept-ranges"] = "bytes"
+    # Before Range, which then does not matter: RFC 9110, section 13.2.2.
+    if has_already(_header(scope, b"if-none-match"), etag=etag):
+        return _Answer(304, lasting)
+    # A HEAD has no Range: RFC 9110, section 14.2.
+    ranged = is_get and range_applies(_header(scope, b"if-range"), etag=etag)
+    part = requested_range(_header(scope, b"range") if ranged else None, size=size)
+    if part is UNSATISFIABLE:
+        return _unsatisfiable(lasting, size=size)
+    span = Span(start=0, end=size) if part is WHOLE else part
+    described |= {"accept-ranges": "bytes", "content-length": str(span.end - span.start)}
     if part is not WHOLE:
         return _Answer(206, {**described, "content-range": content_range(span, size=size)}, span)
-    return _Answer(200, described, _NOTHING if scope["method"] == "HEAD" else span)
+    return _Answer(200, described, span if is_get else _NOTHING)
 
 
 def _unsatisfiable(headers: Mapping[str, str], *, size: int) -> _Answer:
@@ -174,32 +189,37 @@ class _Stalled(Exception):
 async def _stream(
     answer: _Answer,
     *,
-    reading: Reading,
+    source: Source,
     deliver: Callable[[Message], Awaitable[None]],
     transport: asyncio.Transport,
 ) -> Ending:
-    offset, end = answer.span.start, answer.span.end
-    # Before the head goes out: a store that is down can still be answered for.
-    chunk = answer.instead or await _read(reading, offset=offset, end=end)
     head = [
         (name.encode("latin-1"), text.encode("latin-1")) for name, text in answer.headers.items()
     ]
-    await deliver({"type": "http.response.start", "status": answer.status, "headers": head})
-    while chunk:
-        await deliver({"type": "http.response.body", "body": chunk, "more_body": True})
-        await asyncio.sleep(0)
-        offset += len(chunk)
-        # Who leaves with the last byte has had everything.
-        if offset < end and transport.is_closing():
-            await _break_off(transport)
-            return "client_left"
+    start = {"type": "http.response.start", "status": answer.status, "headers": head}
+    at, end = answer.span.start, answer.span.end
+    begun = False
+    async with aclosing(source.chunks(start=at, end=end)) as chunks:
         try:
-            chunk = await _read(reading, offset=offset, end=end)
-        except StoreUnavailable:
-            await _break_off(transport)
+            async for chunk in chunks:
+                # Only now: a store that is down can still be answered for.
+                if not begun:
+                    await deliver(start)
+                    begun = True
+                await deliver({"type": "http.response.body", "body": chunk, "more_body": True})
+                at += len(chunk)
+                # Who leaves with the last byte has had everything.
+                if at < end and transport.is_closing():
+                    await _break_off(transport)
+                    return "client_left"
+        except GatewayError:
+            if begun:
+                await _break_off(transport)
             raise
-    # An empty message of its own waits, within the deadline, until the last chunk is taken.
-    await deliver({"type": "http.response.body", "body": b"", "more_body": False})
+    if not begun:
+        await deliver(start)
+    # A message of its own waits, within the deadline, until the last chunk is taken.
+    await deliver({"type": "http.response.body", "body": answer.instead, "more_body": False})
     return "sent"
 
 
@@ -207,14 +227,6 @@ async def _break_off(transport: asyncio.Transport) -> None:
     transport.abort()
     # uvicorn hears of it in the next turn, and then does not mind an answer without an end.
     await asyncio.sleep(0)
-
-
-async def _read(reading: Reading, *, offset: int, end: int) -> bytes:
-    length = max(0, min(CHUNK_BYTES, end - offset))
-    chunk = await reading.read(offset=offset, length=length) if length else b""
-    if len(chunk) != length:
-        raise StoreUnavailable("The content store holds less than it was given.")
-    return chunk
 
 
 async def _deliver(send: Send, message: Message, *, stalled_seconds: float) -> None:

@@ -15,6 +15,7 @@ from gateway.cli.demo import demo
 from gateway.cli.keys import keys
 from gateway.cli.ledger import ledger
 from gateway.cli.limits import limits
+from gateway.cli.mirror import mirror
 from gateway.cli.orphans import orphans
 from gateway.cli.projects import projects
 from gateway.cli.reconcile import reconcile_
@@ -67,6 +68,7 @@ for command in (
     spend,
     ledger,
     videos,
+    mirror,
     orphans,
     audit_log,
     upstream,

@@ -134,7 +134,20 @@ class Settings:
     patience_seconds: int = _setting(
         DAY_SECONDS, "after which a video without an end becomes an orphan", least=1
     )
-    mirror_concurrency: int = _setting(4, "downloads under way at once", least=1)
+    mirror_concurrency: int = _setting(
+        4, "assets mirrored at once, beside those that a client waits for", least=1
+    )
+    fetch_concurrency: int = _setting(
+        64, "downloads from upstreams at once, whoever waits for them", least=1
+    )
+    fetch_bytes_per_second: int = _setting(
+        0,
+        "bandwidth of all downloads from upstreams together, in one process; 0 is no limit",
+        least=0,
+    )
+    spool_path: str = _setting(
+        "", "folder for content on its way; the system's folder for temporary files without it"
+    )
     max_content_bytes: int = _setting(2048 * MIB, "longest content that is mirrored", least=1)
     content_wait_seconds: int = _setting(
         20, "how long a download waits for the mirror before it is told to come again", least=0

@@ -1,8 +1,9 @@
 """How does finished content get into our store before the upstream's copy expires?
 
-One turn: claim the asset nearest to its expiry, stream it from the upstream into the store, and
-make it visible there only when it is whole: the length is the one announced and the MP4's boxes
-add up. Then write down length and SHA-256. What is true if the process dies at each step:
+One turn: claim the asset nearest to its expiry, join its download, copy it into the store as it
+comes, and make it visible there only when it is whole: the length is the one announced and the
+MP4's boxes add up. Then write down length and SHA-256. What is true if the process dies at each
+step:
 
 | step             | the store has      | what happens then                                     |
 |---|---|---|
@@ -13,45 +14,50 @@ add up. Then write down length and SHA-256. What is true if the process dies at 
 """
 
 import asyncio
-import hashlib
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Final, TypeVar
 
 import structlog
 
 from gateway.clock import Clock
 from gateway.db.database import Database
 from gateway.errors import StoreUnavailable
-from gateway.store import ContentStore
-from gateway.turns import Loop, work_off
-from gateway.upstream.client import Upstream
-from gateway.upstream.content import ContentStream, ContentUnavailable
-from gateway.videos.assets import (
+from gateway.mirror.assets import (
     AssetClaim,
+    claim_asset,
     claim_assets,
     give_back,
+    is_removed,
     renew,
+    write_absent,
     write_failure,
     write_gone,
     write_mirrored,
 )
-from gateway.videos.mp4 import Mp4Check
+from gateway.mirror.fetch import Fetch, FetchFailed, Whole
+from gateway.mirror.fetches import Fetches
+from gateway.mirror.kinds import HEAD_BYTES, NotTheContentError, file_name, type_of
+from gateway.store import CHUNK_BYTES, ContentStore, Described, Writing
+from gateway.turns import Loop, Turns
 
 STEPS: Final = ("mirror.claimed", "mirror.written", "mirror.stored", "mirror.recorded")
 TURN_SECONDS: Final = 1.0
 # How long after its expiry content is asked for, unless the upstream says that it is gone.
 GRACE_SECONDS: Final = 3600
 _GONE_STATUSES: Final = (404, 410)
-LEASE_SECONDS: Final = 60
+# Content may be missing for seconds after completion; what is missing for longer is not there.
+ABSENT_SECONDS: Final = 300
+_ABSENT_STATUSES: Final = (400, 404, 410)
+LEASE_SECONDS: Final = 90
 RENEW_SECONDS: Final = 20
-# A second, then twice as long each time: content may be missing for seconds after completion.
+# A second, then twice as long each time.
 _BACKOFF_LIMIT_SECONDS: Final = 300
 _BACKOFF_DOUBLINGS: Final = 9
-# What a variant is when the store has it but the record died: the types of OpenAI's guide.
-_TYPES: Final = {"video": "video/mp4", "thumbnail": "image/webp", "spritesheet": "image/jpeg"}
 
+T = TypeVar("T")
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 
@@ -60,56 +66,64 @@ class Mirroring:
     """What the mirror works with.
 
     Attributes:
-        concurrency: downloads under way at once.
-        max_content_bytes: a longer asset is not mirrored.
+        concurrency: assets mirrored at once, but for those that a client waits for.
         wake: set when an asset has become due.
         on_step: told the name of each of STEPS as it is reached.
     """
 
     database: Database
     store: ContentStore
-    upstreams: Mapping[str, Upstream]
+    fetches: Fetches
     clock: Clock
     concurrency: int
-    max_content_bytes: int
     wake: asyncio.Event
     on_step: Callable[[str], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Mirrored:
-    """Content that is whole in the store."""
+class Mirror:
+    """Mirrors assets while it runs; those that somebody waits for at once."""
 
-    content_type: str
-    size_bytes: int
-    sha256: str
-
-
-class _UnusableError(Exception):
-    """What the upstream sent is not the asset; the text says why in fixed words."""
-
-
-async def mirror_forever(mirroring: Mirroring) -> None:
-    """Mirror assets until cancelled."""
-    await work_off(
-        Loop(
-            name="mirror",
-            concurrency=mirroring.concurrency,
-            idle_seconds=TURN_SECONDS,
-            wake=mirroring.wake,
-            claim=partial(_claim, mirroring),
-            turn=partial(mirror, mirroring),
-            give_back=partial(_give_back, mirroring),
+    def __init__(self, mirroring: Mirroring) -> None:
+        self._mirroring = mirroring
+        self._turns = Turns(
+            Loop(
+                name="mirror",
+                concurrency=mirroring.concurrency,
+                idle_seconds=TURN_SECONDS,
+                wake=mirroring.wake,
+                claim=partial(_claim, mirroring),
+                turn=partial(mirror, mirroring),
+                give_back=partial(_give_back, mirroring),
+            )
         )
-    )
+
+    @property
+    def fetches(self) -> Fetches:
+        """The downloads that are under way in this process."""
+        return self._mirroring.fetches
+
+    def wake(self) -> None:
+        """Look at once for what is due."""
+        self._mirroring.wake.set()
+
+    async def run(self) -> None:
+        """Mirror what is due until cancelled."""
+        await self._turns.run()
+
+    async def begin(self, asset_id: str) -> bool:
+        """Mirror an asset now, if it is due; tell whether it is being mirrored here."""
+        mirroring = self._mirroring
+        now = mirroring.clock.now()
+        claims = await mirroring.database.run(
+            partial(claim_asset, asset_id, lease_ends_at=now + LEASE_SECONDS, now=now)
+        )
+        for claim in claims:
+            await self._turns.begin(claim)
+        return bool(claims)
 
 
-def _is_gone(claim: AssetClaim, error: Exception, *, now: int) -> bool:
-    """Tell whether the upstream's copy has gone: one fault of the network is not the end of it."""
-    if now < claim.expires_at:
-        return False
-    said_so = isinstance(error, ContentUnavailable) and error.status in _GONE_STATUSES
-    return said_so or now >= claim.expires_at + GRACE_SECONDS
+class _LeaseLost(Exception):
+    """Somebody else mirrors it, or nobody is to do it any more."""
 
 
 async def _claim(mirroring: Mirroring, limit: int) -> list[AssetClaim]:
@@ -129,91 +143,141 @@ async def mirror(mirroring: Mirroring, claim: AssetClaim) -> None:
     log = _log.bind(video_id=claim.video_id, variant=claim.variant, attempt=claim.attempts)
     begun = mirroring.clock.elapsed()
     try:
-        mirrored = await _stored(mirroring, claim) or await _fetch(mirroring, claim)
+        whole = await _stored(mirroring, claim) or await _copied(mirroring, claim)
     except StoreUnavailable as error:
         log.error("mirror_store_failed", cause=repr(error.__cause__))
         await _try_again(mirroring, claim, "store_unavailable", log=log)
-        return
-    except (ContentUnavailable, _UnusableError) as error:
-        failure = error.reason if isinstance(error, ContentUnavailable) else str(error)
-        if _is_gone(claim, error, now=mirroring.clock.now()):
-            await _give_up(mirroring, claim, failure, log=log)
-        else:
-            await _try_again(mirroring, claim, failure, log=log)
-        return
-    mirroring.on_step("mirror.stored")
-    script = partial(
-        write_mirrored,
-        claim,
-        content_type=mirrored.content_type,
-        size_bytes=mirrored.size_bytes,
-        sha256=mirrored.sha256,
-        now=mirroring.clock.now(),
-    )
-    if await mirroring.database.run(script):
-        log.info(
-            "video_mirrored",
-            size_bytes=mirrored.size_bytes,
-            duration_seconds=round(mirroring.clock.elapsed() - begun, 3),
-        )
-    mirroring.on_step("mirror.recorded")
+    except FetchFailed as error:
+        await _failed(mirroring, claim, error, log=log)
+    except _LeaseLost:
+        log.warning("mirror_lease_lost")
+    else:
+        mirroring.on_step("mirror.stored")
+        await _record(mirroring, claim, whole, begun=begun, log=log)
+        mirroring.on_step("mirror.recorded")
 
 
-async def _stored(mirroring: Mirroring, claim: AssetClaim) -> Mirrored | None:
+async def _stored(mirroring: Mirroring, claim: AssetClaim) -> Whole | None:
     # Only whole content gets the key: a turn that died before its record had finished the work.
     found = await mirroring.store.sha256(claim.asset_id)
-    return None if found is None else Mirrored(_TYPES[claim.variant], *found)
+    # What has been found damaged is believed only as what it once was.
+    if found is None or claim.sha256 not in (None, found[1]):
+        return None
+    async with mirroring.store.reading(claim.asset_id) as reading:
+        head = reading.chunks(start=0, end=min(reading.size, HEAD_BYTES))
+        async with aclosing(head) as chunks:
+            beginning = b"".join([chunk async for chunk in chunks])
+    try:
+        return Whole(type_of(claim.variant, beginning), *found)
+    except NotTheContentError:
+        return None
 
 
-async def _fetch(mirroring: Mirroring, claim: AssetClaim) -> Mirrored:
-    upstream = mirroring.upstreams.get(claim.upstream)
-    if upstream is None:
-        raise _UnusableError("no_such_upstream")
-    digest = hashlib.sha256()
-    boxes = Mp4Check()
-    size_bytes = 0
-    async with (
-        upstream.content(claim.upstream_id, claim.variant) as stream,
-        mirroring.store.writing(claim.asset_id) as writing,
-    ):
-        async for chunk in _renewing(mirroring, claim, stream):
-            size_bytes += len(chunk)
-            if size_bytes > mirroring.max_content_bytes:
-                raise _UnusableError("too_large")
-            digest.update(chunk)
-            boxes.feed(chunk)
-            await writing.write(chunk)
-        if stream.size is not None and size_bytes != stream.size:
-            raise _UnusableError("wrong_length")
-        content_type = _content_type(claim.variant, stream.content_type, boxes=boxes)
-        mirroring.on_step("mirror.written")
-        await writing.commit()
-    return Mirrored(content_type, size_bytes, digest.hexdigest())
+async def _copied(mirroring: Mirroring, claim: AssetClaim) -> Whole:
+    async with mirroring.fetches.join(claim.wanted) as fetch:
+        await _patiently(mirroring, claim, fetch.ready)
+        name = file_name(claim.upstream_id, fetch.content_type)
+        async with mirroring.store.writing(
+            claim.asset_id, Described(fetch.content_type, name)
+        ) as writing:
+            whole = await _copy(mirroring, claim, fetch, writing)
+            mirroring.on_step("mirror.written")
+            await writing.commit()
+    return whole
 
 
-def _content_type(variant: str, announced: str | None, *, boxes: Mp4Check) -> str:
-    """Return the type that a variant is served under, once it is known to be one."""
-    if variant == "video":
-        if not boxes.facts().complete:
-            raise _UnusableError("not_a_whole_mp4")
-        return _TYPES[variant]
-    kind = (announced or "").partition(";")[0].strip().lower()
-    if not kind.startswith("image/"):
-        raise _UnusableError("not_an_image")
-    return kind
-
-
-async def _renewing(
-    mirroring: Mirroring, claim: AssetClaim, stream: ContentStream
-) -> AsyncIterator[bytes]:
-    renewed = mirroring.clock.elapsed()
-    async for chunk in stream.chunks():
+async def _copy(mirroring: Mirroring, claim: AssetClaim, fetch: Fetch, writing: Writing) -> Whole:
+    offset, renewed = 0, mirroring.clock.elapsed()
+    while fetch.whole is None or offset < fetch.whole.size_bytes:
+        read = partial(fetch.read, offset=offset, length=CHUNK_BYTES)
+        chunk = await _patiently(mirroring, claim, read)
+        await writing.write(chunk)
+        offset += len(chunk)
         if mirroring.clock.elapsed() - renewed > RENEW_SECONDS:
-            lease_ends_at = mirroring.clock.now() + LEASE_SECONDS
-            if not await mirroring.database.run(partial(renew, claim, lease_ends_at=lease_ends_at)):
-                raise _UnusableError("lease_lost")
+            await _renew(mirroring, claim)
             renewed = mirroring.clock.elapsed()
-        yield chunk
+    return fetch.whole
+
+
+async def _patiently(
+    mirroring: Mirroring, claim: AssetClaim, wait: Callable[[], Awaitable[T]]
+) -> T:
+    while True:
+        try:
+            async with asyncio.timeout(RENEW_SECONDS):
+                return await wait()
+        except TimeoutError:
+            await _renew(mirroring, claim)
+
+
+async def _renew(mirroring: Mirroring, claim: AssetClaim) -> None:
+    lease_ends_at = mirroring.clock.now() + LEASE_SECONDS
+    if not await mirroring.database.run(partial(renew, claim, lease_ends_at=lease_ends_at)):
+        raise _LeaseLost
+
+
+async def _record(
+    mirroring: Mirroring,
+    claim: AssetClaim,
+    whole: Whole,
+    *,
+    begun: float,
+    log: structlog.typing.FilteringBoundLogger,
+) -> None:
+    written = await mirroring.database.run(
+        partial(
+            write_mirrored,
+            claim,
+            content_type=whole.content_type,
+            size_bytes=whole.size_bytes,
+            sha256=whole.sha256,
+            now=mirroring.clock.now(),
+        )
+    )
+    if written:
+        log.info(
+            "video_mirrored",
+            size_bytes=whole.size_bytes,
+            duration_seconds=round(mirroring.clock.elapsed() - begun, 3),
+        )
+    elif await mirroring.database.run(partial(is_removed, claim.asset_id)):
+        # Deleted while it was on its way, perhaps after the store had been cleared of it.
+        await mirroring.store.delete(claim.asset_id)
+    else:
+        log.warning("mirror_lease_lost")
+
+
+async def _failed(
+    mirroring: Mirroring,
+    claim: AssetClaim,
+    failed: FetchFailed,
+    *,
+    log: structlog.typing.FilteringBoundLogger,
+) -> None:
+    now = mirroring.clock.now()
+    if _is_absent(claim, failed, now=now):
+        log.info("variant_absent", failure=failed.reason)
+        script = partial(write_absent, claim, failure=failed.reason, now=now)
+        await mirroring.database.run(script)
+    elif _is_gone(claim, failed, now=now):
+        # Paid for and never obtainable: a person decides whether the spend is adjusted.
+        log.error("content_lost", failure=failed.reason, expires_at=claim.expires_at)
+        await mirroring.database.run(partial(write_gone, claim, failure=failed.reason, now=now))
+    else:
+        await _try_again(mirroring, claim, failed.reason, log=log)
+
+
+def _is_absent(claim: AssetClaim, failed: FetchFailed, *, now: int) -> bool:
+    """Tell whether the upstream has no such variant; every video has its film."""
+    long_since = now >= claim.created_at + ABSENT_SECONDS
+    return claim.variant != "video" and failed.status in _ABSENT_STATUSES and long_since
+
+
+def _is_gone(claim: AssetClaim, failed: FetchFailed, *, now: int) -> bool:
+    """Tell whether the upstream's copy has gone: one fault of the network is not the end of it."""
+    if now < claim.expires_at:
+        return False
+    return failed.status in _GONE_STATUSES or now >= claim.expires_at + GRACE_SECONDS
 
 
 async def _try_again(
@@ -227,16 +291,3 @@ async def _try_again(
     log.warning("mirror_failed", failure=failure, retry_seconds=wait_seconds)
     due_at = mirroring.clock.now() + wait_seconds
     await mirroring.database.run(partial(write_failure, claim, failure=failure, due_at=due_at))
-
-
-async def _give_up(
-    mirroring: Mirroring,
-    claim: AssetClaim,
-    failure: str,
-    *,
-    log: structlog.typing.FilteringBoundLogger,
-) -> None:
-    # Paid for and never obtainable: a person decides whether the spend is adjusted.
-    log.error("content_lost", failure=failure, expires_at=claim.expires_at)
-    now = mirroring.clock.now()
-    await mirroring.database.run(partial(write_gone, claim, failure=failure, now=now))

@@ -103,7 +103,14 @@ async def _answer(world: World, request: Request, *, relay_id: str) -> Answer:
     if not operation:
         return openai_error(f"Invalid URL ({request.method} {request.url.path})", status=404)
     query = dict(parse_qsl(request.url.query, keep_blank_values=True))
-    call = Call(operation, target, query, request.headers.get("range"), relay_id=relay_id)
+    call = Call(
+        operation,
+        target,
+        query,
+        wanted_range=request.headers.get("range"),
+        if_range=request.headers.get("if-range"),
+        relay_id=relay_id,
+    )
     _count(world, call)
     fault = take(world.faults, operation=operation, video=target or None)
     if fault is not None and fault.name == "drop-early":

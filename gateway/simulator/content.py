@@ -4,6 +4,7 @@ Content is made anew from the video's id whenever it is asked for, so that nothi
 few recent ones; the same video gives the same bytes each time.
 """
 
+import hashlib
 import re
 from functools import lru_cache
 
@@ -19,8 +20,12 @@ _RECENT_CONTENTS = 4
 _RANGE = re.compile(r"bytes=([0-9]*)-([0-9]*)")
 
 
-def content_answer(world: World, video: Video, *, variant: str, wanted: str | None) -> Answer:
+def content_answer(
+    world: World, video: Video, *, variant: str, wanted: str | None, unless_changed: str | None
+) -> Answer:
     """Return the content, or the part of it that the Range header `wanted` names.
+
+    `unless_changed` is the If-Range header: with another ETag the whole content is sent.
 
     Raises:
         RefusedError: the variant is unknown, or there is no content yet, any more, or at all.
@@ -33,16 +38,19 @@ def content_answer(world: World, video: Video, *, variant: str, wanted: str | No
     data = content_bytes(world, video, variant=variant)
     if not world.settings.ranges:
         return Answer(body=data, content_type=CONTENT_TYPES[variant])
-    accepts = ("accept-ranges", "bytes")
+    etag = f'"{hashlib.sha256(f"{video.id} {variant}".encode()).hexdigest()}"'
+    accepts = (("accept-ranges", "bytes"), ("etag", etag))
+    if unless_changed not in (None, etag):
+        wanted = None
     match = _RANGE.fullmatch(wanted or "")
     if match is None or match.group() == "bytes=-":
-        return Answer(body=data, content_type=CONTENT_TYPES[variant], headers=(accepts,))
+        return Answer(body=data, content_type=CONTENT_TYPES[variant], headers=accepts)
     first, last = _span(match, total=len(data))
     if first > last:
         unsatisfied = ("content-range", f"bytes */{len(data)}")
-        return Answer(status=416, content_type="text/plain", headers=(accepts, unsatisfied))
+        return Answer(status=416, content_type="text/plain", headers=(*accepts, unsatisfied))
     part = ("content-range", f"bytes {first}-{last}/{len(data)}")
-    return Answer(206, data[first : last + 1], CONTENT_TYPES[variant], (accepts, part))
+    return Answer(206, data[first : last + 1], CONTENT_TYPES[variant], (*accepts, part))
 
 
 def content_bytes(world: World, video: Video, *, variant: str) -> bytes:

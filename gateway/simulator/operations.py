@@ -80,7 +80,9 @@ def _delete(world: World, call: Call) -> Answer:
 def _content(world: World, call: Call) -> Answer:
     video = find(world, call.target)
     variant = call.query.get("variant", "video")
-    return content_answer(world, video, variant=variant, wanted=call.wanted_range)
+    return content_answer(
+        world, video, variant=variant, wanted=call.wanted_range, unless_changed=call.if_range
+    )
 
 
 def _create_character(world: World, call: Call) -> Answer:

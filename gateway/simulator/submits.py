@@ -38,6 +38,7 @@ class Call:
         target: the id in the path, or "".
         query: the query's parameters.
         wanted_range: the Range header.
+        if_range: the If-Range header.
         body: the parsed body of a POST.
         life: faults that change what becomes of the video.
         later: faults that break later requests for the video.
@@ -48,6 +49,7 @@ class Call:
     target: str
     query: Mapping[str, str]
     wanted_range: str | None
+    if_range: str | None
     body: Body = _NO_BODY
     life: list[Fault] = field(default_factory=list)
     later: list[Fault] = field(default_factory=list)

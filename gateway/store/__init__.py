@@ -1,15 +1,48 @@
 """What may be relied on where bytes live, whichever store holds them?"""
 
 import re
+from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Final, Protocol
 
+# Larger chunks save little, and every other request waits for each of them.
+CHUNK_BYTES = 256 << 10
 MAX_KEY_CHARACTERS = 128
 _KEY = re.compile(rf"[A-Za-z0-9_]{{1,{MAX_KEY_CHARACTERS}}}", re.ASCII)
 
 
 class ContentMissing(KeyError):
     """The store answered, and it has no content under this key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """How content is named where it is downloaded from the store itself.
+
+    Attributes:
+        content_type: such as `video/mp4`.
+        filename: of `A-Z a-z 0-9 . _ -` only.
+    """
+
+    content_type: str = "application/octet-stream"
+    filename: str = "content"
+
+
+UNNAMED: Final = Described()
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What a store has under one key.
+
+    Attributes:
+        modified_at: when it was committed, Unix seconds.
+    """
+
+    key: str
+    size_bytes: int
+    modified_at: int
 
 
 class Writing(Protocol):
@@ -32,8 +65,12 @@ class Reading(Protocol):
         """The number of bytes of the whole content."""
         ...
 
-    async def read(self, *, offset: int, length: int) -> bytes:
-        """Return `length` bytes from `offset` on, fewer only where the content ends."""
+    def chunks(self, *, start: int, end: int) -> AsyncGenerator[bytes, None]:
+        """Yield the bytes from `start` to before `end` (0 <= start <= end <= size).
+
+        In pieces of at most CHUNK_BYTES, none empty; the loop runs between any two of them. To be
+        iterated once; whoever stops early closes it.
+        """
         ...
 
 
@@ -45,19 +82,22 @@ class ContentStore(Protocol):
     - `commit` is durable on return.
     - Leaving without `commit` leaves nothing.
     - Committing a key again replaces its content whole.
-    - `read` gives exactly the bytes asked for, fewer only where the content ends.
+    - `chunks` gives exactly the bytes asked for, or raises StoreUnavailable.
     - A reading gives the bytes that were there when it was opened, or raises StoreUnavailable,
       even when the key is deleted or written again meanwhile.
     - Opening what is not there raises ContentMissing; `size` and `sha256` return None.
     - `delete` of what is not there is no error.
+    - `stored` names everything that is committed, once, and nothing that is being written.
     - `sweep` removes what a writer that died has left behind, and no content.
     - What cannot be written or read raises StoreUnavailable: "no" is never said when the answer
       could not be found out.
     - After a failed write nothing half-written is visible, and this writing cannot be committed.
-    - The memory a writing holds is bounded, however much is written.
+    - The memory a writing or a reading holds is bounded, however much content there is.
     """
 
-    def writing(self, key: str) -> AbstractAsyncContextManager[Writing]:
+    def writing(
+        self, key: str, described: Described = UNNAMED
+    ) -> AbstractAsyncContextManager[Writing]:
         """Open a key for writing."""
         ...
 
@@ -75,6 +115,24 @@ class ContentStore(Protocol):
 
     async def sha256(self, key: str) -> tuple[int, str] | None:
         """Read the content again and return its size and the SHA-256 of it in hexadecimal."""
+        ...
+
+    def stored(self) -> AsyncGenerator[Stored, None]:
+        """Yield what there is, in no order."""
+        ...
+
+    async def link(self, key: str, *, seconds: int) -> str | None:
+        """Return a URL under which a key can be downloaded for so long, without credentials.
+
+        None where the store has no such URLs. The key need not exist.
+        """
+        ...
+
+    def path(self, key: str) -> str | None:
+        """Return where a server in front finds a key below the root of the store, as a URL path.
+
+        None where it could not be read as a file.
+        """
         ...
 
     async def check(self) -> None:

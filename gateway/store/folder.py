@@ -11,7 +11,7 @@ import asyncio
 import hashlib
 import os
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from functools import partial
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from gateway.errors import StoreUnavailable
-from gateway.store import ContentMissing, checked_key
+from gateway.store import CHUNK_BYTES, UNNAMED, ContentMissing, Described, Stored, checked_key
 from gateway.store.folder_writing import FolderWriting, sync_folder, told_as_unavailable
 
 MAX_THREADS = 8
@@ -49,8 +49,11 @@ class FolderStore:
             self._temporary.mkdir(parents=True, exist_ok=True)
 
     @asynccontextmanager
-    async def writing(self, key: str) -> AsyncIterator[FolderWriting]:
+    async def writing(
+        self, key: str, described: Described = UNNAMED
+    ) -> AsyncIterator[FolderWriting]:
         """Open a key for writing; see ContentStore."""
+        del described  # a file has no more than its bytes
         writing = FolderWriting(
             final=self._path(key),
             temporary=self._temporary,
@@ -71,7 +74,7 @@ class FolderStore:
         if descriptor is None:
             raise ContentMissing(key)
         try:
-            yield FolderReading(descriptor)
+            yield FolderReading(descriptor, threads=self._threads)
         finally:
             os.close(descriptor)
 
@@ -88,6 +91,19 @@ class FolderStore:
     async def sha256(self, key: str) -> tuple[int, str] | None:
         """Read the content again; return size and SHA-256, or None if there is no such content."""
         return await self._in_thread(partial(self._sha256, self._path(key)))
+
+    async def stored(self) -> AsyncGenerator[Stored, None]:
+        """Yield what there is, a sub-folder at a time; see ContentStore."""
+        for folder in await self._in_thread(self._folders):
+            for one in await self._in_thread(partial(self._stored, folder)):
+                yield one
+
+    async def link(self, key: str, *, seconds: int) -> None:
+        """Return None: a folder has no URLs."""
+
+    def path(self, key: str) -> str:
+        """Return the path of a key below the folder; see ContentStore."""
+        return self._path(key).relative_to(self._root).as_posix()
 
     async def check(self) -> None:
         """Raise StoreUnavailable if content cannot be written now; takes CHECK_SECONDS at most."""
@@ -138,6 +154,20 @@ class FolderStore:
                 digest = hashlib.file_digest(file, "sha256")
                 return file.tell(), digest.hexdigest()
 
+    def _folders(self) -> list[Path]:
+        with told_as_unavailable("read"):
+            self._temporary.stat()
+            return [one for one in self._root.iterdir() if one != self._temporary and one.is_dir()]
+
+    def _stored(self, folder: Path) -> list[Stored]:
+        found = []
+        with told_as_unavailable("read"), os.scandir(folder) as entries:
+            for entry in entries:
+                with suppress(FileNotFoundError):  # deleted meanwhile
+                    about = entry.stat(follow_symlinks=False)
+                    found.append(Stored(entry.name, about.st_size, int(about.st_mtime)))
+        return found
+
     def _check(self) -> None:
         # Tried, not asked: permissions say nothing about a full or a read-only disk.
         with (
@@ -162,17 +192,38 @@ class FolderStore:
 class FolderReading:
     """Content open for reading; its descriptor belongs to whoever opened it."""
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, *, threads: ThreadPoolExecutor) -> None:
         self._descriptor = descriptor
+        self._threads = threads
         self.size = os.fstat(descriptor).st_size
 
-    async def read(self, *, offset: int, length: int) -> bytes:
-        """Return `length` bytes from `offset` on, fewer only where the content ends.
+    async def chunks(self, *, start: int, end: int) -> AsyncGenerator[bytes, None]:
+        """Yield the bytes from `start` to before `end`; see Reading.
 
-        Inline: from the page cache a thread hop costs more than the read. So ask for little at a
-        time, and give way to the loop in between.
+        From the page cache a thread hop costs more than the read; from a disk the loop would wait.
         """
-        wanted = max(0, min(length, self.size - offset))
+        while start < end:
+            wanted = min(CHUNK_BYTES, end - start)
+            read = partial(self._read, wanted, offset=start)
+            if self._is_at_hand(start + wanted - 1):
+                chunk = read()
+            else:
+                chunk = await asyncio.get_running_loop().run_in_executor(self._threads, read)
+            yield chunk
+            start += wanted
+            await asyncio.sleep(0)
+
+    def _is_at_hand(self, offset: int) -> bool:
+        """Tell whether a byte can be read without waiting for a disk (preadv2(2), RWF_NOWAIT)."""
+        try:
+            os.preadv(self._descriptor, [bytearray(1)], offset, os.RWF_NOWAIT)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True  # a filesystem that cannot tell, such as one in memory
+        return True
+
+    def _read(self, wanted: int, *, offset: int) -> bytes:
         with told_as_unavailable("read"):
             chunk = os.pread(self._descriptor, wanted, offset)
         if len(chunk) != wanted:

@@ -182,7 +182,13 @@ class Upstream:
 
     @asynccontextmanager
     async def content(
-        self, upstream_id: str, variant: str, *, offset: int = 0, request_id: str | None = None
+        self,
+        upstream_id: str,
+        variant: str,
+        *,
+        offset: int = 0,
+        validator: str | None = None,
+        request_id: str | None = None,
     ) -> AsyncIterator[ContentStream]:
         """Yield the bytes of one variant from the offset on; see open_content.
 
@@ -199,7 +205,9 @@ class Upstream:
             accept="*/*",
             request_id=request_id,
         )
-        async with open_content(request, routes=self._routes, offset=offset) as stream:
+        async with open_content(
+            request, routes=self._routes, offset=offset, validator=validator
+        ) as stream:
             yield stream
 
     async def check(self, models: Collection[str] = ()) -> CheckReport:

@@ -48,12 +48,15 @@ class ContentStream:
             where the upstream sent the whole content instead.
         size: how many bytes will come, or None: unknown.
         content_type: as the upstream says, or None.
+        validator: a strong ETag or a Last-Modified (RFC 9110, section 8.8), or None: what a later
+            request is continued with.
     """
 
     status: int
     offset: int
     size: int | None
     content_type: str | None
+    validator: str | None
     _response: httpx.Response = field(repr=False)
 
     async def chunks(self) -> AsyncIterator[bytes]:
@@ -91,15 +94,20 @@ class Routes:
 
 @asynccontextmanager
 async def open_content(
-    request: httpx.Request, *, routes: Routes, offset: int
+    request: httpx.Request, *, routes: Routes, offset: int, validator: str | None
 ) -> AsyncIterator[ContentStream]:
     """Yield the content that a GET leads to; its connection is closed on leaving.
+
+    With a validator the offset is asked for only if the content is still the same; if it is not, or
+    the upstream knows no ranges, all of it comes.
 
     Raises:
         ContentUnavailable: no 200, or no 206 that begins at the offset.
     """
     if offset:
         request.headers["range"] = f"bytes={offset}-"
+        if validator is not None:
+            request.headers["if-range"] = validator
     try:
         response = await _follow(request, routes=routes)
     except httpx.TransportError as error:
@@ -177,5 +185,13 @@ def _stream(response: httpx.Response, *, offset: int) -> ContentStream:
         offset=begins_at,
         size=int(size) if size.isascii() and size.isdigit() else None,
         content_type=response.headers.get("content-type"),
+        validator=_validator(response.headers),
         _response=response,
     )
+
+
+def _validator(headers: httpx.Headers) -> str | None:
+    etag: str = headers.get("etag", "")
+    modified: str = headers.get("last-modified", "")
+    # A weak one says nothing about bytes; a date has to be sent back as it was written.
+    return (etag if etag.startswith('"') else modified) or None

@@ -98,6 +98,13 @@ def delete_video(
     if status not in {COMPLETED, FAILED} or hold_state == HELD:
         return Deletion.NOT_OVER, upstream
     yield Sql("UPDATE videos SET deleted_at = $2 WHERE id = $1", (video_id, now))
+    # Nobody mirrors it any more, and what the store has is removed.
+    yield Sql(
+        "UPDATE assets SET removed_at = $2, removed_for = 'deletion', due_at = NULL,"
+        " leased_at = NULL, claim_number = claim_number + 1"
+        " WHERE video_id = $1 AND removed_at IS NULL",
+        (video_id, now),
+    )
     yield Sql(
         "UPDATE assets SET due_at = NULL, claim_number = claim_number + 1"
         " WHERE video_id = $1 AND mirrored_at IS NULL",

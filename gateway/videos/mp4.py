@@ -75,6 +75,11 @@ class Mp4Check:
             taken = self._take_content(rest) if inside else self._take_header(rest)
             rest = rest[taken:]
 
+    @property
+    def lost(self) -> bool:
+        """Whether the bytes so far can be the beginning of no MP4."""
+        return self._lost is not None
+
     def facts(self) -> Mp4Facts:
         """Return what follows from the bytes so far, taken as the whole file."""
         problem = self._lost or self._missing()

@@ -1,62 +1,24 @@
 """What is written down about a poll?
 
-Scripts only. A claim takes due videos for the length of a lease and increments their claim number;
-every write says which claim it belongs to, so that a poller that was stopped past its lease
-changes nothing. Status and money change in one transaction.
+Scripts only. Every write says which claim it belongs to (claims.py), so that a poller that was
+stopped past its lease changes nothing. Status and money change in one transaction.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from gateway.billing import ledger
-from gateway.db.script import SKIP_LOCKED, Row, Script, Sql
-from gateway.videos.lifecycle import COMPLETED, FAILED, Completed, Failed, Pending, Terms
+from gateway.db.script import Script, Sql
+from gateway.videos.claims import Claim
+from gateway.videos.lifecycle import COMPLETED, FAILED, Completed, Failed, Pending
 from gateway.videos.objects import Facts, outcome_unknown, visible
 
 # From 2020 to 9999: a relay's 0 for "none", a duration, or milliseconds are no moment in Unix
 # seconds.
 _LEAST_UNIX_SECONDS: Final = 1_577_836_800
 _MAX_UNIX_SECONDS: Final = 253_402_300_799
-_CLAIMED: Final = (
-    "SELECT videos.id, videos.claim_number, videos.upstream, videos.upstream_id, videos.status,"
-    " videos.fields, videos.object, videos.created_at, videos.recorded_at, videos.completed_at,"
-    " videos.missing_polls, videos.orphaned_at, videos.hold_id, holds.model, holds.operation,"
-    " holds.unit, holds.rate_micros, holds.images_micros, holds.moderated_is_billed,"
-    " holds.list_micros, CASE WHEN holds.state = 'settled' THEN holds.ended_at END AS settled_at"
-    " FROM videos"
-    " JOIN holds ON holds.id = videos.hold_id WHERE videos.id IN "
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """A video that is ours to poll until the lease ends.
-
-    Attributes:
-        settled_at: when a person settled it; only its end, which may correct the amount, is open.
-    """
-
-    video_id: str
-    claim_number: int
-    upstream: str
-    upstream_id: str
-    status: str
-    shown: Mapping[str, Any]
-    facts: Facts
-    recorded_at: int
-    missing_polls: int
-    orphaned: bool
-    settled_at: int | None
-    model: str
-    hold_id: str
-    terms: Terms
-
-    @property
-    def log_facts(self) -> Mapping[str, str]:
-        """What the log says it is about."""
-        return {"video_id": self.video_id}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,30 +32,6 @@ class Ended:
 
     written: bool
     correction_micros: int = 0
-
-
-def claim_due(*, limit: int, lease_ends_at: int, now: int) -> Script[list[Claim]]:
-    """Take up to `limit` videos whose poll is due, the longest due first."""
-    rows = yield Sql(
-        "UPDATE videos SET due_at = $1, claim_number = claim_number + 1 WHERE id IN"
-        " (SELECT id FROM videos WHERE due_at <= $2 AND upstream_id IS NOT NULL"
-        f" ORDER BY due_at LIMIT $3{SKIP_LOCKED}) RETURNING id",
-        (lease_ends_at, now, limit),
-    )
-    if not rows:
-        return []
-    marks = ", ".join(f"${number}" for number in range(1, len(rows) + 1))
-    claimed = yield Sql(f"{_CLAIMED}({marks})", tuple(row["id"] for row in rows))
-    return [_claim(row) for row in claimed]
-
-
-def give_back(claims: Sequence[Claim], *, now: int) -> Script[None]:
-    """Make claimed videos due again at once, but those whose outcome was written."""
-    for claim in claims:
-        yield Sql(
-            "UPDATE videos SET due_at = $3 WHERE id = $1 AND claim_number = $2 AND due_at > $3",
-            (claim.video_id, claim.claim_number, now),
-        )
 
 
 def write_pending(
@@ -195,8 +133,9 @@ def write_completed(
     wanted = completed.has_content and rows[0]["deleted_at"] is None
     for variant, asset_id in assets.items() if wanted else ():
         yield Sql(
-            "INSERT INTO assets (id, video_id, variant, created_at, expires_at, attempts, due_at,"
-            " claim_number) VALUES ($1, $2, $3, $4, $5, 0, $4, 0) ON CONFLICT DO NOTHING",
+            "INSERT INTO assets (id, video_id, project_id, variant, created_at, expires_at,"
+            " attempts, due_at, claim_number) SELECT $1, id, project_id, $3, $4, $5, 0, $4, 0"
+            " FROM videos WHERE id = $2 ON CONFLICT DO NOTHING",
             (asset_id, claim.video_id, variant, now, expires_at),
         )
     amount = completed.list_micros
@@ -250,34 +189,3 @@ def _expires_at(video: Mapping[str, Any], *, otherwise: int) -> int:
 
 def _json(value: Mapping[str, Any]) -> str:
     return json.dumps(value, ensure_ascii=False)
-
-
-def _claim(row: Row) -> Claim:
-    return Claim(
-        video_id=row["id"],
-        claim_number=row["claim_number"],
-        upstream=row["upstream"],
-        upstream_id=row["upstream_id"],
-        status=row["status"],
-        shown=json.loads(row["object"]),
-        facts=Facts(
-            upstream_id=row["upstream_id"],
-            created_at=row["created_at"],
-            completed_at=row["completed_at"],
-            fields=json.loads(row["fields"]),
-        ),
-        recorded_at=row["recorded_at"],
-        missing_polls=row["missing_polls"],
-        orphaned=row["orphaned_at"] is not None,
-        settled_at=row["settled_at"],
-        model=row["model"],
-        hold_id=row["hold_id"],
-        terms=Terms(
-            operation=row["operation"],
-            unit=row["unit"],
-            rate_micros=row["rate_micros"],
-            images_micros=row["images_micros"],
-            moderated_is_billed=bool(row["moderated_is_billed"]),
-            list_micros=row["list_micros"],
-        ),
-    )

@@ -260,13 +260,14 @@ CREATE INDEX alert_deliveries_by_time ON alert_deliveries (created_at, id);
 -- due_at is when somebody has to look at the row again: the end of the submit lease while a submit
 -- is under way, then the next poll, NULL when nothing is left to be done. A claim moves it to the
 -- end of the claimer's lease and increments claim_number, which fences every write of the claim.
--- object is the video as clients see it (JSON); fields are the checked parameters (JSON). A
+-- hold_id is NULL for a video that was not bought here but adopted: nothing of it is in the ledger.
+-- pinned_at: its content is kept whatever retention says. object is the video as clients see it (JSON); fields are the checked parameters (JSON). A
 -- character is made by the same billable step, so it has a row of the same form.
 CREATE TABLE videos (
     id TEXT PRIMARY KEY,
-    hold_id TEXT NOT NULL UNIQUE REFERENCES holds (id),
+    hold_id TEXT UNIQUE REFERENCES holds (id),
     project_id TEXT NOT NULL,
-    key_id TEXT NOT NULL,
+    key_id TEXT,
     upstream TEXT NOT NULL,
     upstream_id TEXT,
     kind TEXT NOT NULL CHECK (kind IN ('video', 'character')),
@@ -283,6 +284,7 @@ CREATE TABLE videos (
     failed_at BIGINT,
     expires_at BIGINT,
     deleted_at BIGINT,
+    pinned_at BIGINT,
     polled_at BIGINT,
     missing_polls BIGINT NOT NULL,
     due_at BIGINT,
@@ -313,10 +315,16 @@ CREATE TABLE upstream_ids (
     PRIMARY KEY (upstream, upstream_id)
 );
 
--- One row per variant of a completed video; id is also its key in the store.
+-- One row per variant of a completed video; id is also its key in the store. The copy of the
+-- upstream ends at expires_at. What came of it, at most one of these: mirrored_at (the store has it),
+-- absent_at (the upstream has no such variant), gone_at (it was lost before it was mirrored). While
+-- somebody is mirroring it, leased_at is set and due_at is the end of the lease. removed_at: our copy
+-- is no longer served, removed_for says why; purged_at: its bytes are out of the store as well.
+-- damaged_at: the store's bytes were not those of sha256; they are not served and fetched again.
 CREATE TABLE assets (
     id TEXT PRIMARY KEY,
     video_id TEXT NOT NULL REFERENCES videos (id),
+    project_id TEXT NOT NULL,
     variant TEXT NOT NULL CHECK (variant IN ('video', 'thumbnail', 'spritesheet')),
     created_at BIGINT NOT NULL,
     expires_at BIGINT NOT NULL,
@@ -324,15 +332,43 @@ CREATE TABLE assets (
     size_bytes BIGINT,
     sha256 TEXT,
     mirrored_at BIGINT,
+    verified_at BIGINT,
+    damaged_at BIGINT,
+    absent_at BIGINT,
     gone_at BIGINT,
+    removed_at BIGINT,
+    removed_for TEXT CHECK (removed_for IN ('deletion', 'age', 'space')),
+    purged_at BIGINT,
     attempts BIGINT NOT NULL,
     failure TEXT,
+    alarmed_at BIGINT,
+    leased_at BIGINT,
     due_at BIGINT,
     claim_number BIGINT NOT NULL,
     UNIQUE (video_id, variant)
 );
 
 CREATE INDEX assets_due ON assets (due_at) WHERE due_at IS NOT NULL;
+
+-- What is kept, in the order in which it is let go; it holds all that adding up needs.
+CREATE INDEX assets_kept ON assets (project_id, mirrored_at, id, size_bytes)
+    WHERE mirrored_at IS NOT NULL AND removed_at IS NULL;
+
+CREATE INDEX assets_by_age ON assets (mirrored_at, id)
+    WHERE mirrored_at IS NOT NULL AND removed_at IS NULL;
+
+CREATE INDEX assets_to_verify ON assets (verified_at, id)
+    WHERE mirrored_at IS NOT NULL AND removed_at IS NULL;
+
+CREATE INDEX assets_to_purge ON assets (removed_at)
+    WHERE removed_at IS NOT NULL AND purged_at IS NULL;
+
+-- How long and how much of a project's content is kept; NULL: as the settings say.
+CREATE TABLE retentions (
+    project_id TEXT PRIMARY KEY REFERENCES projects (id),
+    keep_seconds BIGINT CHECK (keep_seconds > 0),
+    keep_bytes BIGINT CHECK (keep_bytes >= 0)
+);
 
 -- Which request made which video, so that the same request sent again is answered and not bought
 -- again. fields_sha256 is over the parsed parameters and the file's bytes. answer is the body of

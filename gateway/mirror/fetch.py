@@ -1,0 +1,276 @@
+"""How does one download from the upstream feed everybody who waits for it?
+
+    upstream ── one Fetch ── Spool ──┬── the mirror, which copies it into the store
+                                     ├── a client
+                                     └── a client, however slow
+
+The download goes at the upstream's pace, its readers at theirs. A reader that leaves changes
+nothing for the others; with the last one the download ends. A connection that broke is taken up
+from that byte on where the upstream can tell that its content is still the same; else from the
+beginning, and then what comes has to be what came before.
+
+What readers may see before the whole is there: nothing until the first bytes are those of the right
+kind of content, and never the last byte before all of it has been checked. So what goes wrong never
+looks complete.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from gateway.errors import ContentPending, StoreUnavailable
+from gateway.mirror.kinds import KindCheck, NotTheContentError
+from gateway.mirror.spool import Spool
+from gateway.mirror.throttle import Throttle
+from gateway.store import CHUNK_BYTES
+from gateway.upstream.client import Upstream
+from gateway.upstream.content import ContentStream, ContentUnavailable
+
+# Waits before a broken download is taken up again; a connection that brought bytes starts anew.
+RESUME_SECONDS: Final = (0.1, 1.0, 3.0)
+_BROKEN: Final = frozenset({"truncated", "connection_lost", "answer_timeout"})
+_FOR_NOW: Final = frozenset({408, 429, 500, 502, 503, 504})
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which content is to be had from where."""
+
+    asset_id: str
+    upstream: str
+    upstream_id: str
+    variant: str
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """Content that came down whole and is what it should be."""
+
+    content_type: str
+    size_bytes: int
+    sha256: str
+
+
+class FetchFailed(Exception):
+    """The content could not be had, or not to its end.
+
+    Attributes:
+        reason: a fixed word.
+        status: the upstream's status, or None: no answer came, or it is not about the answer.
+    """
+
+    def __init__(self, reason: str, status: int | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.status = status
+
+
+class Fetch:
+    """One download, to be run() once; it can be read from while it runs and after.
+
+    Attributes:
+        size: of the whole content in bytes; None where the upstream does not say.
+        content_type: what it is served as; known once ready() has returned.
+        failure: why there will be no more of it.
+        whole: what it is; None until everything has come and was checked.
+    """
+
+    def __init__(
+        self,
+        wanted: Wanted,
+        upstream: Upstream | None,
+        *,
+        spool_folder: Path | None,
+        max_content_bytes: int,
+        throttle: Throttle,
+    ) -> None:
+        self.size: int | None = None
+        self.content_type = ""
+        self.failure: FetchFailed | StoreUnavailable | None = None
+        self.whole: Whole | None = None
+        self._wanted = wanted
+        self._upstream = upstream
+        self._max_content_bytes = max_content_bytes
+        self._throttle = throttle
+        self._spool = Spool(spool_folder)
+        self._digest = hashlib.sha256()
+        self._kind = KindCheck(wanted.variant)
+        self._validator: str | None = None
+        self._moved = asyncio.Event()
+
+    async def run(self) -> None:
+        """Download to the end, or until there is no hope; never raises but CancelledError."""
+        try:
+            await self._download()
+            self._check_whole()
+        except (FetchFailed, StoreUnavailable) as error:
+            self.failure = error
+        except (ContentUnavailable, NotTheContentError) as error:
+            self.failure = _failed(error)
+        except asyncio.CancelledError:
+            self.failure = FetchFailed("cancelled")
+            raise
+        finally:
+            self._tell()
+
+    async def ready(self) -> None:
+        """Wait until content_type and size are known, and there is something to read.
+
+        Raises:
+            FetchFailed, StoreUnavailable: nothing of it can be had.
+        """
+        while not self._readable and self.whole is None:
+            await self._wait()
+
+    async def read(self, *, offset: int, length: int) -> bytes:
+        """Return up to `length` bytes from `offset` on, waiting for the first; b"" at the end.
+
+        Raises:
+            FetchFailed, StoreUnavailable: these bytes will not come.
+        """
+        while self._readable <= offset:
+            if self.whole is not None:
+                return b""
+            await self._wait()
+        return self._spool.read(offset=offset, length=min(length, self._readable - offset))
+
+    def close(self) -> None:
+        """Let go of what has come; nobody reads any more."""
+        self._spool.close()
+
+    @property
+    def _readable(self) -> int:
+        if self.whole is not None:
+            return self.whole.size_bytes
+        if not self.content_type:
+            return 0
+        # The last byte of an announced length would make an answer look complete.
+        return min(self._spool.size, (self.size or self._spool.size + 1) - 1)
+
+    async def _wait(self) -> None:
+        if self.failure is not None:
+            raise self.failure
+        await self._moved.wait()
+
+    def _tell(self) -> None:
+        moved, self._moved = self._moved, asyncio.Event()
+        moved.set()
+
+    async def _download(self) -> None:
+        if self._upstream is None:
+            raise FetchFailed("no_such_upstream")
+        waits = iter(RESUME_SECONDS)
+        while True:
+            before = self._spool.size
+            try:
+                return await self._receive(self._upstream)
+            except ContentUnavailable as error:
+                if self._spool.size > before:
+                    waits = iter(RESUME_SECONDS)
+                wait_seconds = next(waits, None)
+                if wait_seconds is None or not self._may_resume(error):
+                    raise
+            await asyncio.sleep(wait_seconds)
+
+    def _may_resume(self, error: ContentUnavailable) -> bool:
+        # When one that brought nothing is tried again is not decided here.
+        if not self._spool.size:
+            return False
+        return error.reason in _BROKEN or error.status is None or error.status in _FOR_NOW
+
+    async def _receive(self, upstream: Upstream) -> None:
+        wanted = self._wanted
+        had = self._spool.size
+        offset = had if self._validator else 0
+        async with upstream.content(
+            wanted.upstream_id, wanted.variant, offset=offset, validator=self._validator
+        ) as stream:
+            self._announced(stream)
+            again = _Again(self._digest, had - stream.offset)
+            async for chunk in stream.chunks():
+                if fresh := again.beyond(chunk):
+                    await self._take(fresh)
+
+    def _announced(self, stream: ContentStream) -> None:
+        if self._spool.size == 0:
+            self._validator = stream.validator
+        if stream.size is None:
+            return
+        size = stream.offset + stream.size
+        if self.size not in (None, size):
+            raise FetchFailed("changed")
+        if size > self._max_content_bytes:
+            raise FetchFailed("too_large")
+        self.size = size
+
+    async def _take(self, chunk: bytes) -> None:
+        if self._spool.size + len(chunk) > self._max_content_bytes:
+            raise FetchFailed("too_large")
+        self._kind.feed(chunk)
+        self.content_type = self._kind.content_type or ""
+        self._digest.update(chunk)
+        await self._spool.append(chunk)
+        self._tell()
+        await self._throttle.take(len(chunk))
+
+    def _check_whole(self) -> None:
+        size = self._spool.size
+        if self.size not in (None, size):
+            raise FetchFailed("wrong_length")
+        self.size = size
+        self.content_type = self._kind.finish()
+        self.whole = Whole(self.content_type, size, self._digest.hexdigest())
+
+
+def _failed(error: ContentUnavailable | NotTheContentError) -> FetchFailed:
+    if isinstance(error, ContentUnavailable):
+        return FetchFailed(error.reason, error.status)
+    return FetchFailed(str(error))
+
+
+class _Again:
+    """Passes over what has come before, and insists that it is the same."""
+
+    def __init__(self, digest: "hashlib._Hash", size: int) -> None:
+        self._before = digest.digest()
+        self._left = size
+        self._digest = hashlib.sha256()
+
+    def beyond(self, chunk: bytes) -> bytes:
+        """Return what of the next chunk is new."""
+        if not self._left:
+            return chunk
+        seen = chunk[: self._left]
+        self._digest.update(seen)
+        self._left -= len(seen)
+        if not self._left and self._digest.digest() != self._before:
+            raise FetchFailed("changed")
+        return chunk[len(seen) :]
+
+
+class LiveReading:
+    """A Reading of what is still on its way.
+
+    What breaks off raises ContentPending: whoever asks again may get it. `size` is None where
+    nobody knows yet.
+    """
+
+    def __init__(self, fetch: Fetch) -> None:
+        self._fetch = fetch
+        self.size = fetch.size
+
+    async def chunks(self, *, start: int, end: int) -> AsyncGenerator[bytes, None]:
+        """Yield the bytes from `start` to before `end`, or to the end, as they come."""
+        while start < end:
+            try:
+                chunk = await self._fetch.read(offset=start, length=min(CHUNK_BYTES, end - start))
+            except FetchFailed as error:
+                raise ContentPending("The copying of this video broke off. Try again.") from error
+            if not chunk:
+                return
+            yield chunk
+            start += len(chunk)
+            await asyncio.sleep(0)
