@@ -31,6 +31,8 @@ from gateway.clock import Clock, system_clock
 from gateway.config import Settings
 from gateway.db.database import Database
 from gateway.errors import DatabaseUnavailable
+from gateway.mirror.backlog import Watching
+from gateway.mirror.backlog import watch_forever as watch_backlog
 from gateway.mirror.fetches import Fetches
 from gateway.mirror.throttle import Throttle
 from gateway.mirror.turn import Mirror, Mirroring
@@ -238,6 +240,9 @@ def _loops(parts: Parts, *, on_step: Callable[[str], None]) -> Iterator[Coroutin
         )
     )
     yield parts.mirror.run()
+    yield watch_backlog(
+        Watching(parts.database, parts.clock, alarm_seconds=settings.mirror_alarm_seconds)
+    )
     yield deliver_forever(
         Delivering(
             database=parts.database,

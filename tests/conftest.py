@@ -68,6 +68,8 @@ FACTS = (
 )
 ASSET_FACTS = (
     "id",
+    "created_at",
+    "expires_at",
     "size_bytes",
     "sha256",
     "mirrored_at",

@@ -26,6 +26,7 @@ async def scrape(made: World) -> dict[tuple[str, str, str, str], int]:
             sample.labels["period"],
         ): round(sample.value * MICROS_PER_USD)
         for family in text_string_to_metric_families(answer.text)
+        if family.name in {SPENT, HELD, BUDGET}
         for sample in family.samples
     }
 

@@ -12,8 +12,9 @@ from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
 from gateway.api.edge import call
+from gateway.api.elsewhere import sent_elsewhere
 from gateway.api.parts import Parts
-from gateway.api.sending import Source, send_content
+from gateway.api.sending import Source, described, send_content
 from gateway.api.videos import authenticate, no_such_video, video_id_of
 from gateway.db.script import Row
 from gateway.errors import ContentExpired, ContentPending, InvalidRequest, NotFound
@@ -132,11 +133,33 @@ class _Download:
         return row["leased_at"] is not None
 
     async def _from_store(self, row: Row) -> None:
+        if await self._sent_elsewhere(row):
+            return
         try:
             async with self._parts.store.reading(row["asset_id"]) as reading:
                 await self._send_content(reading, row["content_type"], sha256=row["sha256"])
         except ContentMissing as error:
             raise ContentExpired("The content of this video is no longer kept.") from error
+
+    async def _sent_elsewhere(self, row: Row) -> bool:
+        request = self._request
+        answer = await sent_elsewhere(
+            self._parts.settings,
+            self._parts.store,
+            method=request.method,
+            key=row["asset_id"],
+            described=described(
+                row["content_type"],
+                filename=file_name(self._upstream_id, row["content_type"]),
+                etag=f'"{row["sha256"]}"',
+            ),
+            headers=call(request).headers(),
+        )
+        if answer is None:
+            return False
+        call(request).facts["source"] = "elsewhere"
+        await answer(request.scope, request.receive, self._send)
+        return True
 
     async def _as_it_comes(self, row: Row, *, deadline: float) -> None:
         wanted = Wanted(row["asset_id"], row["upstream"], self._upstream_id, self._variant)

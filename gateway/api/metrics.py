@@ -1,7 +1,7 @@
 """GET /metrics on the ops port: what do the records say, in Prometheus' words?
 
-Money comes from the ledger at every scrape, not from counters of this process: it is the same in
-every replica and after every restart, and must never be summed over them.
+Money and the mirror's backlog are read from the records at every scrape, not counted in this
+process: they are the same in every replica and after every restart, and must never be summed.
 """
 
 from collections.abc import Awaitable, Callable, Iterator
@@ -23,15 +23,29 @@ from gateway.clock import Clock
 from gateway.db.database import Database
 from gateway.db.script import Row, Script
 from gateway.errors import DatabaseUnavailable
+from gateway.mirror.backlog import Backlog, read_backlog
 
 OTHER: Final = "other"
 _LABELS: Final = ("level", "project_id", "project", "period")
 _SAME: Final = "From the ledger, the same in every replica: take the maximum, never the sum."
+_SAME_BACKLOG: Final = "The same in every replica: take the maximum, never the sum."
 _GAUGES: Final = {
     "spent_micros": ("video_gateway_ledger_spent_usd", "Settled spend of the period."),
     "held_micros": ("video_gateway_ledger_held_usd", "On hold for videos that are not over."),
     "limit_micros": ("video_gateway_ledger_budget_usd", "Budget of the period."),
 }
+
+_BACKLOG: Final = (
+    ("video_gateway_mirror_backlog", "Assets that are not mirrored yet."),
+    (
+        "video_gateway_mirror_oldest_unmirrored_timestamp_seconds",
+        "When the video of the asset that has waited longest was completed.",
+    ),
+    (
+        "video_gateway_mirror_next_expiry_timestamp_seconds",
+        "When the first upstream copy goes of what is not mirrored yet.",
+    ),
+)
 
 
 def metrics_endpoint(
@@ -43,10 +57,12 @@ def metrics_endpoint(
         today = date.fromisoformat(accounting_day(clock.now()))
         try:
             rows = await database.read(partial(_read, today))
+            backlog = await database.read(read_backlog)
         except DatabaseUnavailable:
             return PlainTextResponse("the database is not available", status_code=503)
         registry = CollectorRegistry(auto_describe=False)
         registry.register(_Ledger(rows, max_projects))
+        registry.register(_Mirror(backlog))
         text = generate_latest(registry)
         return Response(text, media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
@@ -86,6 +102,23 @@ class _Ledger(Collector):
         if others and column != "limit_micros":
             labels = ["project", OTHER, OTHER, period]
             family.add_metric(labels, others_micros / MICROS_PER_USD)
+
+
+class _Mirror(Collector):
+    """What was waiting to be mirrored when it was read."""
+
+    def __init__(self, backlog: Backlog) -> None:
+        self._backlog = backlog
+
+    def collect(self) -> Iterator[Metric]:
+        backlog = self._backlog
+        values = (backlog.assets, backlog.oldest_at, backlog.next_expiry_at)
+        for (name, help_text), value in zip(_BACKLOG, values, strict=True):
+            family = GaugeMetricFamily(name, f"{help_text} {_SAME_BACKLOG}")
+            # A moment that there is not has no sample.
+            if value is not None:
+                family.add_metric([], value)
+            yield family
 
 
 def _read(today: date) -> Script[dict[str, list[Row]]]:

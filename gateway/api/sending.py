@@ -34,6 +34,7 @@ Send = Callable[[Message], Awaitable[None]]
 Ending = Literal["sent", "client_left", "client_stalled"]
 
 _CONNECTION = "gateway.connection"
+_OF_CONTENT = frozenset({"content-type", "content-disposition"})
 _NOTHING = Span(start=0, end=0)
 _ALL_THAT_COMES = Span(start=0, end=sys.maxsize)
 
@@ -94,13 +95,12 @@ async def send_content(
     needs one does not hold.
     """
     transport: asyncio.Transport = scope["extensions"][_CONNECTION]["transport"]
+    etag = None if sha256 is None else f'"{sha256}"'
     answer = _answer(
         scope,
         size=source.size,
-        etag=None if sha256 is None else f'"{sha256}"',
-        headers=headers,
-        content_type=content_type,
-        disposition=f'attachment; filename="{filename}"',
+        etag=etag,
+        headers={**described(content_type, filename=filename, etag=etag), **headers},
     )
     try:
         return await _stream(
@@ -114,6 +114,17 @@ async def send_content(
         return "client_stalled"
 
 
+def described(content_type: str, *, filename: str, etag: str | None) -> dict[str, str]:
+    """Return the headers that say what content is, whoever sends it."""
+    headers = {
+        "cache-control": "private",
+        "x-content-type-options": "nosniff",
+        "content-type": content_type,
+        "content-disposition": f'attachment; filename="{filename}"',
+    }
+    return headers if etag is None else {**headers, "etag": etag}
+
+
 @dataclass(frozen=True, slots=True)
 class _Answer:
     """What is said at once: the head, and then a span of the content or a few bytes instead."""
@@ -125,39 +136,29 @@ class _Answer:
 
 
 def _answer(
-    scope: Scope,
-    *,
-    size: int | None,
-    etag: str | None,
-    headers: Mapping[str, str],
-    content_type: str,
-    disposition: str,
+    scope: Scope, *, size: int | None, etag: str | None, headers: Mapping[str, str]
 ) -> _Answer:
-    lasting = {"cache-control": "private", "x-content-type-options": "nosniff", **headers}
-    if etag is not None:
-        lasting["etag"] = etag
-    described = {
-        **lasting,
-        "content-type": content_type,
-        "content-disposition": disposition,
-    }
     is_get = scope["method"] == "GET"
     if size is None:
-        return _Answer(200, described, _ALL_THAT_COMES if is_get else _NOTHING)
-    lasting["accept-ranges"] = "bytes"
+        return _Answer(200, headers, _ALL_THAT_COMES if is_get else _NOTHING)
+    headers = {**headers, "accept-ranges": "bytes"}
     # Before Range, which then does not matter: RFC 9110, section 13.2.2.
     if has_already(_header(scope, b"if-none-match"), etag=etag):
-        return _Answer(304, lasting)
+        return _Answer(304, _without_content(headers))
     # A HEAD has no Range: RFC 9110, section 14.2.
     ranged = is_get and range_applies(_header(scope, b"if-range"), etag=etag)
     part = requested_range(_header(scope, b"range") if ranged else None, size=size)
     if part is UNSATISFIABLE:
-        return _unsatisfiable(lasting, size=size)
+        return _unsatisfiable(_without_content(headers), size=size)
     span = Span(start=0, end=size) if part is WHOLE else part
-    described |= {"accept-ranges": "bytes", "content-length": str(span.end - span.start)}
+    headers["content-length"] = str(span.end - span.start)
     if part is not WHOLE:
-        return _Answer(206, {**described, "content-range": content_range(span, size=size)}, span)
-    return _Answer(200, described, span if is_get else _NOTHING)
+        return _Answer(206, {**headers, "content-range": content_range(span, size=size)}, span)
+    return _Answer(200, headers, span if is_get else _NOTHING)
+
+
+def _without_content(headers: Mapping[str, str]) -> dict[str, str]:
+    return {name: text for name, text in headers.items() if name not in _OF_CONTENT}
 
 
 def _unsatisfiable(headers: Mapping[str, str], *, size: int) -> _Answer:

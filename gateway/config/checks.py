@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from gateway.alerts.failed import DeliveryFailed
 from gateway.alerts.mail import sender_address
 from gateway.billing.key_values import ADMIN, well_formed
+from gateway.store.url import StoreUrlError, parse_store_url
 from gateway.upstream.requests import OPERATIONS
 
 _MAX_PORT: Final = 65_535
@@ -83,14 +84,12 @@ def database_url(value: str) -> str | None:
 
 
 def store_url(value: str) -> str | None:
-    """Look at a folder's URL (RFC 8089, or relative)."""
+    """Look at the URL of a folder or of a bucket."""
     try:
-        parts = urlsplit(value)
-    except ValueError:
-        parts = urlsplit("")
-    if parts.scheme == "file" and not parts.netloc and parts.path.strip("/"):
-        return None
-    return "must be file:///absolute/path or file:relative/path"
+        parse_store_url(value)
+    except StoreUrlError as error:
+        return str(error)
+    return None
 
 
 def operations(value: tuple[str, ...]) -> str | None:
@@ -135,4 +134,14 @@ def mail(*, smtp_host: str, smtp_from: str) -> str | None:
     """Look at what mail needs together."""
     if smtp_host and not smtp_from:
         return "smtp_from must be set, because smtp_host is: an alert mail has a sender"
+    return None
+
+
+def serving(*, store_url: str, front_server: str, redirect_seconds: int) -> str | None:
+    """Look at whether the store can be served in the way that is asked for."""
+    is_folder = urlsplit(store_url).scheme == "file"
+    if front_server and not is_folder:
+        return "front_server needs a folder: no server in front can read an object store's files"
+    if redirect_seconds and is_folder:
+        return "store_redirect_seconds needs an object store: a folder has no URLs"
     return None

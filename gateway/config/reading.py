@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from gateway.billing.catalogue import DEFAULT_UPSTREAM
-from gateway.config.checks import mail
+from gateway.config.checks import mail, serving
 from gateway.config.settings import Settings, UpstreamConfig, settings_fields
 
 PREFIX: Final = "GATEWAY_"
@@ -74,9 +74,7 @@ def load(
     values["upstreams"] = tuple(_upstreams(tables, environ, problems))
     settings = Settings(**values)
     _check(settings, "", problems)
-    together = mail(smtp_host=settings.smtp_host, smtp_from=settings.smtp_from)
-    if together is not None:
-        problems.append(together)
+    problems += [problem for problem in _together(settings) if problem is not None]
     # A key may stand in the very file that could not be read.
     if serving and not unread:
         problems += [
@@ -88,6 +86,15 @@ def load(
     if problems:
         raise SettingsError(problems)
     return settings
+
+
+def _together(settings: Settings) -> Iterator[str | None]:
+    yield mail(smtp_host=settings.smtp_host, smtp_from=settings.smtp_from)
+    yield serving(
+        store_url=settings.store_url,
+        front_server=settings.front_server,
+        redirect_seconds=settings.store_redirect_seconds,
+    )
 
 
 def _document(file: Path | None, problems: list[str]) -> dict[str, Any]:

@@ -78,6 +78,15 @@ class Settings:
         "sqlite:///data/gateway.db", "where records live", check=checks.database_url
     )
     store_url: str = _setting("file:data/content", "where content lives", check=checks.store_url)
+    store_access_key_id: str = _setting(
+        "",
+        "key of an S3-compatible store; without it, what AWS's own libraries look at",
+        secret=True,
+        check=checks.upstream_secret,
+    )
+    store_secret_access_key: str = _setting(
+        "", "secret of that key", secret=True, check=checks.upstream_secret
+    )
     upstream_base_url: str = _setting(
         RELAY_BASE_URL, "the upstream, with /v1", check=checks.http_url
     )
@@ -145,6 +154,23 @@ class Settings:
         "bandwidth of all downloads from upstreams together, in one process; 0 is no limit",
         least=0,
     )
+    mirror_alarm_seconds: int = _setting(
+        1800, "rings when so little time is left to mirror content in", least=0
+    )
+    store_redirect_seconds: int = _setting(
+        0,
+        "clients of an object store are sent to a URL of its own (302) that is good for so long;"
+        " 0 streams the content through",
+        least=0,
+    )
+    front_server: str = _setting(
+        "",
+        "x-accel-redirect or x-sendfile: a server in front sends the files of the folder",
+        check=checks.one_of("", "x-accel-redirect", "x-sendfile"),
+    )
+    front_server_prefix: str = _setting(
+        "", "what its header puts before the file's path in the folder, such as /content/"
+    )
     spool_path: str = _setting(
         "", "folder for content on its way; the system's folder for temporary files without it"
     )
@@ -188,7 +214,7 @@ class Settings:
 
     @property
     def store_path(self) -> Path:
-        """The folder for content."""
+        """The folder for content, where the store is one."""
         return Path(urlsplit(self.store_url).path)
 
 

@@ -6,7 +6,7 @@ temporary file, which nobody reads and a sweep removes.
 
 import asyncio
 import os
-import tempfile
+import secrets
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -74,10 +74,11 @@ class FolderWriting:
         with self._lock, told_as_unavailable("written"):
             if self._discarded:
                 return
-            self._descriptor, name = tempfile.mkstemp(
-                prefix=f"{self._final.name}.", dir=self._temporary
-            )
-            self._name = Path(name)
+            name = self._temporary / f"{self._final.name}.{secrets.token_hex(8)}"
+            # The umask decides who may read it: a server in front may be another user.
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            self._descriptor = os.open(name, flags, 0o666)
+            self._name = name
             self._on_step("opened")
 
     def _append(self, batch: bytearray) -> None:
