@@ -20,10 +20,12 @@ from starlette.types import ASGIApp
 from gateway import __version__
 from gateway.alerts.deliver import Delivering, deliver_forever
 from gateway.api.auth import Authenticator, write_used_forever
+from gateway.api.content import MIRRORED_SECONDS
 from gateway.api.health import Health, ops_app, watch
 from gateway.api.metrics import metrics_endpoint
 from gateway.api.parts import Parts
 from gateway.api.reads import Reads
+from gateway.api.recent import Recent
 from gateway.api.routes import api_app
 from gateway.billing.admin_keys import set_admin_key_of_settings
 from gateway.billing.audit_log import GATEWAY, Change
@@ -114,6 +116,7 @@ async def running(
             store=store,
             upstreams=upstreams,
             mirror=Mirror(mirroring),
+            mirrored=Recent(clock, seconds=MIRRORED_SECONDS),
             authenticator=Authenticator(database=database, clock=clock),
             reads=Reads(clock=clock, default_per_minute=settings.read_requests_per_minute),
             health=Health(clock=clock),

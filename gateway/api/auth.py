@@ -11,6 +11,7 @@ from typing import Final, Generic, Protocol, TypeVar
 
 import structlog
 
+from gateway.api.recent import Recent
 from gateway.billing.admin_keys import AdminKey, find_admin_key, write_admin_used
 from gateway.billing.key_values import ADMIN, VIRTUAL, digest, well_formed
 from gateway.billing.usable_keys import Key, find_key, write_used
@@ -23,7 +24,6 @@ from gateway.videos.opening import WRONG_KEY
 # How long a revoked key may go on reading; it cannot buy for a moment longer, because the hold's
 # own transaction looks at the key again.
 CACHE_SECONDS: Final = 2.0
-CACHE_LIMIT: Final = 10_000
 # How often is written down which keys were used.
 USED_SECONDS: Final = 60.0
 
@@ -76,8 +76,8 @@ class Authenticator:
 
     def forget(self) -> None:
         """Look every key up again: what was changed here holds here from the next request on."""
-        # Not emptied but left behind: a look-up under way may still remember what it read before.
-        self._keys.found, self._admin_keys.found = {}, {}
+        self._keys.recent.forget()
+        self._admin_keys.recent.forget()
 
     async def write_used(self) -> None:
         """Write down when keys were last used, since this was last called."""
@@ -108,27 +108,23 @@ class _Cache(Generic[K]):
     """Keys by the digest of their value.
 
     Attributes:
-        found: each with the moment at which it was looked up.
+        recent: those that may be used.
         used: Unix seconds by key id.
     """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self.found: dict[str, tuple[K, float]] = {}
+        self.recent = Recent[str, K](clock, seconds=CACHE_SECONDS)
         self.used: dict[str, int] = {}
 
     async def find(self, hashed: str, look_up: Callable[[], Awaitable[K | None]]) -> K:
-        now, elapsed = self._clock.now(), self._clock.elapsed()
-        found = self.found
-        key, since = found.get(hashed, (None, 0.0))
-        if key is None or elapsed - since >= CACHE_SECONDS:
+        now, asked_at = self._clock.now(), self._clock.elapsed()
+        key = self.recent.get(hashed)
+        if key is None:
             key = await look_up()
             if key is None:
-                found.pop(hashed, None)
                 raise InvalidApiKey(WRONG_KEY)
-            if len(found) >= CACHE_LIMIT:
-                found.clear()
-            found[hashed] = (key, elapsed)
+            self.recent.put(hashed, key, asked_at=asked_at)
         if key.ends_at is not None and now >= key.ends_at:
             raise InvalidApiKey(WRONG_KEY)
         self.used[key.id] = now

@@ -24,6 +24,8 @@ from gateway.store import ContentMissing
 from gateway.videos.lifecycle import COMPLETED
 from gateway.videos.reading import find_content
 
+# How long content that another process has deleted may still be served here.
+MIRRORED_SECONDS: Final = 1.0
 _LOOK_AGAIN_SECONDS: Final = 0.25
 # After a download that failed here: its upstream is not asked again at once.
 _AFTER_FAILURE_SECONDS: Final = 1.0
@@ -101,8 +103,13 @@ class _Download:
 
     async def _find(self) -> Row:
         """Return the asset's row, with the columns of find_content, if it is or may be kept."""
-        upstream_id, variant = self._upstream_id, self._variant
-        row = await self._parts.database.read(
+        parts, upstream_id, variant = self._parts, self._upstream_id, self._variant
+        wanted = (self._project_id, upstream_id, variant)
+        asked_at = parts.clock.elapsed()
+        row = parts.mirrored.get(wanted)
+        if row is not None:
+            return row
+        row = await parts.database.read(
             lambda: find_content(
                 upstream_id=upstream_id, project_id=self._project_id, variant=variant
             )
@@ -117,6 +124,8 @@ class _Download:
             raise ContentExpired("The content of this video is no longer kept.")
         if row["gone_at"] is not None:
             raise ContentExpired("The content of this video expired before it could be mirrored.")
+        if row["mirrored_at"] is not None:
+            parts.mirrored.put(wanted, row, asked_at=asked_at)
         return row
 
     async def _is_on_its_way(self, row: Row) -> bool:

@@ -65,6 +65,7 @@ async def delete(parts: Parts, request: Request) -> Response:
             now=parts.clock.now(),
         )
     )
+    parts.mirrored.forget()
     match deletion:
         case Deletion.NO_SUCH_VIDEO:
             raise no_such_video(upstream_id)

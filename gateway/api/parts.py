@@ -10,10 +10,12 @@ from starlette.responses import Response
 from gateway.api.auth import Authenticator
 from gateway.api.health import Health
 from gateway.api.reads import Reads
+from gateway.api.recent import Recent
 from gateway.billing.catalogue import Catalogue
 from gateway.clock import Clock
 from gateway.config import Settings
 from gateway.db.database import Database
+from gateway.db.script import Row
 from gateway.mirror.turn import Mirror
 from gateway.store import ContentStore
 from gateway.upstream.client import Upstream
@@ -23,7 +25,11 @@ from gateway.work import Work
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """Everything that a handler may use; made once, by the composition root."""
+    """Everything that a handler may use; made once, by the composition root.
+
+    Attributes:
+        mirrored: what content is served from, by project, upstream id and variant.
+    """
 
     settings: Settings
     catalogue: Catalogue
@@ -32,6 +38,7 @@ class Parts:
     store: ContentStore
     upstreams: Mapping[str, Upstream]
     mirror: Mirror
+    mirrored: Recent[tuple[str, str, str], Row]
     authenticator: Authenticator
     reads: Reads
     health: Health

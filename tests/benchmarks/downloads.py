@@ -1,0 +1,303 @@
+"""Is stored content sent as fast as nginx sends a file, and does a cold download begin at once?
+
+    python tests/benchmarks/downloads.py [--rounds 7] [--seconds 3]
+
+Needs nginx and wrk. Server and load have a core each where there are two. Rounds are interleaved:
+in each, nginx (sendfile, one worker) and the gateway (one process) send the same 20 MB file, whole
+to 4 clients and 1 MB ranges to 8; a figure is the median of its rounds. Then cold downloads of
+60 MB: the first byte through the gateway beside the first byte from the upstream itself, in turn. A
+spread above 15 % of either side makes a figure inconclusive.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import sqlite3
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+from rich.console import Console
+from rich.table import Table
+
+from gateway.simulator.server import run
+from gateway.simulator.world import Settings as SimulatorSettings
+
+MIB: Final = 1 << 20
+WARM_BYTES, COLD_BYTES = 20 * MIB, 60 * MIB
+MOST_SPREAD: Final = 0.15
+SERVER_CORE, LOAD_CORE = "0", "1"
+COLD_DOWNLOADS: Final = 30
+WAIT_SECONDS: Final = 30
+NGINX = """
+daemon off;
+user root;
+worker_processes 1;
+pid {folder}/pid;
+error_log stderr;
+events {{ worker_connections 1024; }}
+http {{
+    access_log off;
+    sendfile on;
+    tcp_nopush on;
+    keepalive_requests 1000000;
+    server {{ listen 127.0.0.1:{port}; root {folder}/files; }}
+}}
+"""
+
+
+@dataclass
+class Figure:
+    """What was measured of one thing on both sides.
+
+    Attributes:
+        goal: the ratio of ours to theirs that is asked for, at least or at most.
+    """
+
+    name: str
+    unit: str
+    goal: float
+    at_least: bool
+    ours: list[float] = field(default_factory=list)
+    theirs: list[float] = field(default_factory=list)
+
+    @property
+    def ratio(self) -> float:
+        return statistics.median(self.ours) / statistics.median(self.theirs)
+
+    @property
+    def spread(self) -> float:
+        """The wider of both sides: from the first to the third quartile, over the median."""
+        return max(_spread(self.ours), _spread(self.theirs))
+
+    @property
+    def verdict(self) -> str:
+        met = self.ratio >= self.goal if self.at_least else self.ratio <= self.goal
+        if self.spread > MOST_SPREAD:
+            return "inconclusive"
+        return "met" if met else "missed"
+
+
+def _spread(values: Sequence[float]) -> float:
+    first, _, third = statistics.quantiles(values, n=4)
+    return (third - first) / statistics.median(values)
+
+
+def on_core(core: str, command: list[str]) -> list[str]:
+    return ["taskset", "-c", core, *command] if (os.cpu_count() or 1) > 1 else command
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        return int(listening.getsockname()[1])
+
+
+@contextmanager
+def running(command: list[str], **options: Any) -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen(command, text=True, **options) as process:
+        try:
+            yield process
+        finally:
+            process.terminate()
+
+
+def until_it_listens(port: int) -> None:
+    give_up = time.monotonic() + WAIT_SECONDS
+    while time.monotonic() < give_up:
+        with socket.socket() as client:
+            if client.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.02)
+    raise TimeoutError(f"nothing listens on {port}")
+
+
+@contextmanager
+def upstream(content_bytes: int) -> Iterator[str]:
+    """Run a simulated upstream whose videos are so long; yield its base URL."""
+    command = [sys.executable, __file__, "--upstream", str(content_bytes)]
+    with running(on_core(LOAD_CORE, command), stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        yield str(json.loads(process.stdout.readline())["base_url"])
+
+
+@contextmanager
+def gateway(folder: Path, upstream_url: str) -> Iterator[tuple[httpx.Client, Path]]:
+    """Run a gateway; yield a client of it, with a key, and the folder of its content."""
+    port = free_port()
+    environ = os.environ | {
+        "GATEWAY_PORT": str(port),
+        "GATEWAY_OPS_PORT": "0",
+        "GATEWAY_DATABASE_URL": f"sqlite:///{folder / 'gateway.db'}",
+        "GATEWAY_STORE_URL": f"file://{folder / 'content'}",
+        "GATEWAY_UPSTREAM_BASE_URL": upstream_url,
+        "GATEWAY_UPSTREAM_API_KEY": "sk-simulator",
+        "GATEWAY_POLL_INTERVAL_SECONDS": "1",
+        "GATEWAY_LOG_FORMAT": "json",
+    }
+    command = [sys.executable, "-m", "gateway"]
+    made = subprocess.run(
+        [*command, "keys", "create", "--project", "bench", "--name", "bench", "--json"],
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    served = on_core(SERVER_CORE, [*command, "serve"])
+    with running(served, env=environ, stdout=subprocess.DEVNULL):
+        until_it_listens(port)
+        headers = {"authorization": f"Bearer {json.loads(made.stdout)['value']}"}
+        url = f"http://127.0.0.1:{port}/v1"
+        with httpx.Client(base_url=url, headers=headers, trust_env=False, timeout=60) as client:
+            yield client, folder
+
+
+def buy(client: httpx.Client) -> str:
+    """Buy a video and wait until it can be downloaded."""
+    answer = client.post("/videos", json={"prompt": "a heron"})
+    answer.raise_for_status()
+    video_id = str(answer.json()["id"])
+    while client.head(f"/videos/{video_id}/content").status_code != 200:
+        time.sleep(0.1)
+    return video_id
+
+
+@contextmanager
+def nginx(folder: Path, content: bytes) -> Iterator[str]:
+    """Run nginx with one file; yield its URL."""
+    files = folder / "files"
+    files.mkdir(parents=True)
+    (files / "video.mp4").write_bytes(content)
+    port = free_port()
+    config = folder / "nginx.conf"
+    config.write_text(NGINX.format(folder=folder, port=port))
+    with running(on_core(SERVER_CORE, ["nginx", "-c", str(config), "-p", str(folder)])):
+        until_it_listens(port)
+        yield f"http://127.0.0.1:{port}/video.mp4"
+
+
+def wrk(url: str, headers: dict[str, str], *, clients: int, seconds: int) -> float:
+    """Return the MB per second that so many clients take."""
+    told = [part for name, text in headers.items() for part in ("-H", f"{name}: {text}")]
+    command = ["wrk", "-t1", f"-c{clients}", f"-d{seconds}s", "--timeout", "30s", *told, url]
+    said = subprocess.run(
+        on_core(LOAD_CORE, command), capture_output=True, text=True, check=True
+    ).stdout
+    if "Non-2xx" in said:
+        raise RuntimeError(said)
+    found = re.search(r"Transfer/sec:\s+([0-9.]+)([KMG])B", said)
+    assert found is not None, said
+    return float(found[1]) * {"K": 1e-3, "M": 1.0, "G": 1e3}[found[2]]
+
+
+def warm(folder: Path, *, rounds: int, seconds: int) -> list[Figure]:
+    whole = Figure("warm 20 MB, 4 clients, beside nginx", "MB/s", 0.9, at_least=True)
+    part = Figure("range of 1 MB, 8 clients, beside nginx", "MB/s", 0.9, at_least=True)
+    with ExitStack() as stack:
+        upstream_url = stack.enter_context(upstream(WARM_BYTES))
+        client, _ = stack.enter_context(gateway(folder / "warm", upstream_url))
+        path = f"/videos/{buy(client)}/content"
+        theirs = stack.enter_context(nginx(folder / "nginx", client.get(path).content))
+        ours = f"{client.base_url}{path.removeprefix('/')}"
+        key = {"authorization": client.headers["authorization"]}
+        ranged = {"range": f"bytes={5 * MIB}-{6 * MIB - 1}"}
+        for number in range(rounds + 1):
+            for figure, clients, asked in ((whole, 4, {}), (part, 8, ranged)):
+                mine = wrk(ours, key | asked, clients=clients, seconds=seconds)
+                other = wrk(theirs, asked, clients=clients, seconds=seconds)
+                if number:  # the first round warms up
+                    figure.ours.append(mine)
+                    figure.theirs.append(other)
+    return [whole, part]
+
+
+async def first_byte_ms(url: httpx.URL, key: str) -> float:
+    """Return how long the first byte of the content takes; read the rest and drop it."""
+    reader, writer = await asyncio.open_connection(url.host, url.port)
+    request = f"GET {url.raw_path.decode()} HTTP/1.1\r\nhost: {url.host}\r\n"
+    begun = time.perf_counter()
+    writer.write(f"{request}authorization: Bearer {key}\r\nconnection: close\r\n\r\n".encode())
+    head = await reader.readuntil(b"\r\n\r\n")
+    first = await reader.read(1)
+    took_ms = (time.perf_counter() - begun) * 1000
+    assert head.startswith(b"HTTP/1.1 200"), head
+    assert first
+    while await reader.read(MIB):
+        pass
+    writer.close()
+    return took_ms
+
+
+def forget(folder: Path) -> None:
+    """Make everything that is mirrored look as if another process were just mirroring it."""
+    with sqlite3.connect(folder / "gateway.db", timeout=10) as database:
+        database.execute(
+            "UPDATE assets SET mirrored_at = NULL, leased_at = created_at, due_at = 99999999999"
+        )
+
+
+def cold(folder: Path) -> Figure:
+    figure = Figure("first byte of a cold 60 MB, beside the upstream", "ms", 1.2, at_least=False)
+    with ExitStack() as stack:
+        upstream_url = stack.enter_context(upstream(COLD_BYTES))
+        client, place = stack.enter_context(gateway(folder / "cold", upstream_url))
+        video_id = buy(client)
+        path = f"videos/{video_id}/content"
+        time.sleep(1)  # what was only waited for is in the store now
+        key = client.headers["authorization"].removeprefix("Bearer ")
+        forget(place)
+        for _ in range(COLD_DOWNLOADS):
+            ours = asyncio.run(first_byte_ms(httpx.URL(f"{client.base_url}{path}"), key))
+            theirs = asyncio.run(first_byte_ms(httpx.URL(f"{upstream_url}/{path}"), "sk-simulator"))
+            figure.ours.append(ours)
+            figure.theirs.append(theirs)
+    return figure
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--seconds", type=int, default=3)
+    parser.add_argument("--upstream", type=int, help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.upstream is not None:
+        settings = SimulatorSettings(
+            queue_seconds=0, generation_seconds=0, content_bytes=asked.upstream
+        )
+        run(host="127.0.0.1", port=0, settings=settings)
+        return
+    missing = [tool for tool in ("nginx", "wrk", "taskset") if shutil.which(tool) is None]
+    if missing:
+        sys.exit(f"needs {', '.join(missing)}")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        figures = [*warm(folder, rounds=asked.rounds, seconds=asked.seconds), cold(folder)]
+    table = Table("work", "gateway", "beside", "ratio", "goal", "spread", "verdict")
+    for one in figures:
+        table.add_row(
+            one.name,
+            f"{statistics.median(one.ours):,.1f} {one.unit}",
+            f"{statistics.median(one.theirs):,.1f} {one.unit}",
+            f"{one.ratio:.2f}",
+            f"{'≥' if one.at_least else '≤'} {one.goal}",
+            f"{one.spread:.0%}",
+            one.verdict,
+        )
+    Console(width=140).print(table)
+
+
+if __name__ == "__main__":
+    main()
