@@ -9,7 +9,7 @@ from typing import Final
 import uvicorn
 from starlette.types import ASGIApp
 
-from gateway.api.sending import AbortableHttp
+from gateway.api.connection import ConnectedHttp
 from gateway.config import SettingsError
 
 _BACKLOG: Final = 2048
@@ -63,7 +63,7 @@ async def serve(
     """Serve an application on a listening socket, in a task of the group; return once it does."""
     config = uvicorn.Config(
         app,
-        http=AbortableHttp,
+        http=ConnectedHttp,
         ws="none",
         lifespan="off",
         access_log=False,

@@ -11,7 +11,8 @@ import click
 from gateway import errors
 from gateway.cli.root import main
 from gateway.config import PREFIX, UpstreamConfig, settings_fields
-from gateway.videos import mirror, poller, submit
+from gateway.mirror import turn
+from gateway.videos import poller, submit
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -109,7 +110,7 @@ def test_every_alarm_is_in_the_readme_and_the_reverse() -> None:
 
 
 def test_every_step_is_in_the_map() -> None:
-    steps = {*submit.STEPS, *poller.STEPS, *mirror.STEPS}
+    steps = {*submit.STEPS, *poller.STEPS, *turn.STEPS}
     assert set(re.findall(r"`((?:submit|poll|mirror)\.[a-z]+)`", MAP)) == steps
 
 

@@ -123,7 +123,7 @@ async def _source(parts: Parts, key: Key, upstream_id: str, *, offer: str) -> So
     if found is None:
         raise no_such_video(upstream_id)
     upstream_offering(parts, found.upstream, offer)
-    model = parts.catalogue.models.get(found.model)
+    model = parts.catalogue.names.get(found.model)
     if model is None or found.size not in model.rates:
         raise InvalidRequest(
             f"The source video was made by '{found.model}' at {found.size}, which has no rate"

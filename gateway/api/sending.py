@@ -11,10 +11,10 @@ import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, MutableMapping
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, Protocol
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-
+from gateway.api.connection import PART_BYTES, ClientStalled, Connection, connection_of
 from gateway.api.ranges import (
     UNSATISFIABLE,
     WHOLE,
@@ -25,31 +25,19 @@ from gateway.api.ranges import (
     requested_range,
 )
 from gateway.errors import GatewayError, InvalidRequest
+from gateway.store import OpenFile
 
 STALLED_SECONDS = 60.0
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Send = Callable[[Message], Awaitable[None]]
+Deliver = Callable[[Message], Awaitable[None]]
 Ending = Literal["sent", "client_left", "client_stalled"]
 
-_CONNECTION = "gateway.connection"
 _OF_CONTENT = frozenset({"content-type", "content-disposition"})
 _NOTHING = Span(start=0, end=0)
 _ALL_THAT_COMES = Span(start=0, end=sys.maxsize)
-
-
-class AbortableHttp(HttpToolsProtocol):
-    """uvicorn's protocol, for `Config(http=…)`, under which a request knows its connection.
-
-    A connection can then be broken off at once. uvicorn itself only closes: that waits until all
-    that was written is taken, and a stalled reader never takes it.
-    """
-
-    def on_message_begin(self) -> None:
-        """Add to a request's scope what send_content() needs."""
-        super().on_message_begin()
-        self.scope["extensions"] = {_CONNECTION: {"transport": self.transport}}
 
 
 class Source(Protocol):
@@ -62,6 +50,11 @@ class Source(Protocol):
     @property
     def size(self) -> int | None:
         """See above."""
+        ...
+
+    @property
+    def file(self) -> OpenFile | None:
+        """The content as an open file, where it is one."""
         ...
 
     def chunks(self, *, start: int, end: int) -> AsyncGenerator[bytes, None]:
@@ -89,12 +82,12 @@ async def send_content(
     that leaves ends it quietly; one that does not take a chunk in `stalled_seconds` is
     disconnected. When the source fails its GatewayError is raised: at the first chunk nothing has
     been sent yet and any answer can be given; later the connection has been broken off, and
-    whatever is sent after it goes nowhere. The server must run AbortableHttp.
+    whatever is sent after it goes nowhere. The server must run ConnectedHttp.
 
     Without the SHA-256 of the whole nothing is promised about it: no ETag, and a condition that
     needs one does not hold.
     """
-    transport: asyncio.Transport = scope["extensions"][_CONNECTION]["transport"]
+    connection = connection_of(scope)
     etag = None if sha256 is None else f'"{sha256}"'
     answer = _answer(
         scope,
@@ -102,15 +95,15 @@ async def send_content(
         etag=etag,
         headers={**described(content_type, filename=filename, etag=etag), **headers},
     )
+    deliver = partial(_deliver, send, stalled_seconds=stalled_seconds)
     try:
-        return await _stream(
-            answer,
-            source=source,
-            deliver=lambda message: _deliver(send, message, stalled_seconds=stalled_seconds),
-            transport=transport,
-        )
-    except _Stalled:
-        await _break_off(transport)
+        if source.file is not None and answer.span != _NOTHING:
+            return await _send_file(
+                answer, source.file, deliver, connection, stalled_seconds=stalled_seconds
+            )
+        return await _stream(answer, source, deliver, connection)
+    except ClientStalled:
+        await connection.break_off()
         return "client_stalled"
 
 
@@ -183,21 +176,39 @@ def _header(scope: Scope, name: bytes) -> str | None:
     return ", ".join(values) if values else None
 
 
-class _Stalled(Exception):
-    """The client did not take what was sent to it."""
+async def _send_file(
+    answer: _Answer,
+    file: OpenFile,
+    deliver: Deliver,
+    connection: Connection,
+    *,
+    stalled_seconds: float,
+) -> Ending:
+    span = answer.span
+    # Before the head: a store that is down can still be answered for.
+    await file.at_hand(span.start, min(span.end, span.start + PART_BYTES))
+    await deliver(_head(answer))
+    try:
+        reached = await connection.send_file(
+            file.descriptor,
+            start=span.start,
+            end=span.end,
+            at_hand=file.at_hand,
+            stalled_seconds=stalled_seconds,
+        )
+    except GatewayError:
+        await connection.break_off()
+        raise
+    if reached < span.end:
+        await connection.break_off()
+        return "client_left"
+    await deliver({"type": "http.response.body", "body": b"", "more_body": False})
+    return "sent"
 
 
 async def _stream(
-    answer: _Answer,
-    *,
-    source: Source,
-    deliver: Callable[[Message], Awaitable[None]],
-    transport: asyncio.Transport,
+    answer: _Answer, source: Source, deliver: Deliver, connection: Connection
 ) -> Ending:
-    head = [
-        (name.encode("latin-1"), text.encode("latin-1")) for name, text in answer.headers.items()
-    ]
-    start = {"type": "http.response.start", "status": answer.status, "headers": head}
     at, end = answer.span.start, answer.span.end
     begun = False
     async with aclosing(source.chunks(start=at, end=end)) as chunks:
@@ -205,29 +216,30 @@ async def _stream(
             async for chunk in chunks:
                 # Only now: a store that is down can still be answered for.
                 if not begun:
-                    await deliver(start)
+                    await deliver(_head(answer))
                     begun = True
                 await deliver({"type": "http.response.body", "body": chunk, "more_body": True})
                 at += len(chunk)
                 # Who leaves with the last byte has had everything.
-                if at < end and transport.is_closing():
-                    await _break_off(transport)
+                if at < end and connection.is_closing:
+                    await connection.break_off()
                     return "client_left"
         except GatewayError:
             if begun:
-                await _break_off(transport)
+                await connection.break_off()
             raise
     if not begun:
-        await deliver(start)
+        await deliver(_head(answer))
     # A message of its own waits, within the deadline, until the last chunk is taken.
     await deliver({"type": "http.response.body", "body": answer.instead, "more_body": False})
     return "sent"
 
 
-async def _break_off(transport: asyncio.Transport) -> None:
-    transport.abort()
-    # uvicorn hears of it in the next turn, and then does not mind an answer without an end.
-    await asyncio.sleep(0)
+def _head(answer: _Answer) -> Message:
+    headers = [
+        (name.encode("latin-1"), text.encode("latin-1")) for name, text in answer.headers.items()
+    ]
+    return {"type": "http.response.start", "status": answer.status, "headers": headers}
 
 
 async def _deliver(send: Send, message: Message, *, stalled_seconds: float) -> None:
@@ -235,4 +247,4 @@ async def _deliver(send: Send, message: Message, *, stalled_seconds: float) -> N
         async with asyncio.timeout(stalled_seconds):
             await send(message)
     except TimeoutError as stalled:
-        raise _Stalled from stalled
+        raise ClientStalled from stalled

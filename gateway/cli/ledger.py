@@ -91,6 +91,8 @@ def _adjust(change: Change, named: str, *, list_micros: int, reason: str) -> Scr
     video = yield from named_video(named)
     if video is None:
         raise fail(f"there is no video {named!r}; `videos list` shows them")
+    if video["hold_id"] is None:
+        raise fail(f"{video['id']} was adopted: nothing of it is in the ledger")
     if video["state"] == HELD:
         raise fail(
             f"the hold of {video['id']} has not ended: an orphan is ended by `orphans settle` or"

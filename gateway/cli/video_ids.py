@@ -7,14 +7,15 @@ from gateway.db.script import Row, Script, Sql
 
 _FACTS: Final = (
     "SELECT videos.id, videos.upstream, videos.upstream_id, videos.project_id, videos.hold_id,"
-    " videos.orphaned_at, holds.state FROM videos JOIN holds ON holds.id = videos.hold_id"
+    " videos.orphaned_at, holds.state FROM videos LEFT JOIN holds ON holds.id = videos.hold_id"
 )
 
 
 def named_video(named: str, *, orphan: bool = False) -> Script[Row | None]:
     """Return the video that is named; None: there is none. Several end the command.
 
-    Columns: id, upstream, upstream_id, project_id, hold_id, orphaned_at, state (of its hold).
+    Columns: id, upstream, upstream_id, project_id, hold_id, orphaned_at, state (of its
+    hold); hold_id and state are None of a video that was adopted.
 
     Args:
         named: our id, or the upstream's.

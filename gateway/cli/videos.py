@@ -1,5 +1,6 @@
 """`video-gateway videos`: what has been asked for, and where is it?"""
 
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -8,13 +9,18 @@ import click
 
 from gateway.billing.money import format_usd
 from gateway.cli.common import database_command, moment, read_settings, run_script, show
+from gateway.cli.pins import pin, unpin
 from gateway.db.script import Row
-from gateway.videos.reading import list_videos
+from gateway.videos.reading import list_videos, shown_by
 
 
 @click.group()
 def videos() -> None:
     """Videos of all projects."""
+
+
+videos.add_command(pin)
+videos.add_command(unpin)
 
 
 @videos.command("list")
@@ -43,6 +49,7 @@ def list_(*, limit: int, config: Path | None, database_url: str | None, as_json:
 
 def _facts(row: Row, *, as_json: bool) -> dict[str, Any]:
     cost = row["amount_micros"] if row["hold_state"] == "held" else row["spent_micros"]
+    made = row if row["adopted_object"] is None else asdict(shown_by(row["adopted_object"]))
     status = row["status"]
     if row["orphaned_at"] is not None:
         status = "orphan"
@@ -55,12 +62,12 @@ def _facts(row: Row, *, as_json: bool) -> dict[str, Any]:
         "upstream_id": row["upstream_id"],
         "project": row["project"],
         "key_id": row["key_id"],
-        "model": row["model"],
-        "size": row["size"],
-        "clip_seconds": row["clip_seconds"],
+        "model": made["model"],
+        "size": made["size"],
+        "clip_seconds": made["clip_seconds"],
         "status": status,
         "hold": row["hold_state"],
-        "cost_usd": format_usd(cost),
+        "cost_usd": None if cost is None else format_usd(cost),
         "created_at": row["created_at"] if as_json else moment(row["created_at"]),
         "mirrored_at": row["mirrored_at"] if as_json else moment(row["mirrored_at"]),
     }

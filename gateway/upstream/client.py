@@ -1,4 +1,4 @@
-"""How does the gateway ask the upstream: submit, retrieve, content, check?
+"""How does the gateway ask the upstream: submit, retrieve, list, content, check?
 
 Every question is asked once. What comes back is one of a few records (replies.py); exceptions of
 the HTTP library end here, each as a fixed word.
@@ -19,6 +19,7 @@ from gateway.upstream.addresses import public_socket
 from gateway.upstream.check import CheckReport, explain_failure, explain_reply
 from gateway.upstream.content import ContentStream, Routes, open_content
 from gateway.upstream.envelopes import MAX_REPLY_BYTES, RequestIds, request_ids
+from gateway.upstream.listing import MAX_LIST_BYTES, Listed, NotOffered, judge_list, page_path
 from gateway.upstream.replies import (
     Accepted,
     Found,
@@ -149,36 +150,30 @@ class Upstream:
         self, upstream_id: str, *, request_id: str | None = None
     ) -> Found | Missing | Unclear:
         """Ask for a video and return what is known; no failure of the network is raised."""
-        request = build_request(
-            self.settings,
-            "GET",
-            f"/videos/{quoted_id(upstream_id)}",
-            seconds=self.settings.retrieve_seconds,
-            request_id=request_id,
-        )
+        path = f"/videos/{quoted_id(upstream_id)}"
         try:
-            response = await self._retrieves.handle_async_request(request)
-            body = await _read(response)
+            status, headers, body = await self._asked("GET", path, request_id=request_id)
         except httpx.TransportError as error:
             return Unclear(str(error), request_ids=RequestIds())
-        return judge_retrieve(
-            status=response.status_code, headers=dict(response.headers), body=body
-        )
+        return judge_retrieve(status=status, headers=headers, body=body)
+
+    async def list_videos(self, after: str | None = None) -> Listed | NotOffered | Unclear:
+        """Ask for the page behind a video, or the first; no failure of the network is raised."""
+        try:
+            status, headers, body = await self._asked(
+                "GET", page_path(after), max_bytes=MAX_LIST_BYTES
+            )
+        except httpx.TransportError as error:
+            return Unclear(str(error), request_ids=RequestIds())
+        return judge_list(status=status, headers=headers, body=body)
 
     async def delete(self, upstream_id: str) -> bool:
         """Ask once that a video be deleted; tell whether it is certainly gone."""
-        request = build_request(
-            self.settings,
-            "DELETE",
-            f"/videos/{quoted_id(upstream_id)}",
-            seconds=self.settings.retrieve_seconds,
-        )
         try:
-            response = await self._retrieves.handle_async_request(request)
-            await _read(response)
+            status, _, _ = await self._asked("DELETE", f"/videos/{quoted_id(upstream_id)}")
         except httpx.TransportError:
             return False
-        return response.is_success or response.status_code == httpx.codes.NOT_FOUND
+        return httpx.codes.is_success(status) or status == httpx.codes.NOT_FOUND
 
     @asynccontextmanager
     async def content(
@@ -212,25 +207,40 @@ class Upstream:
 
     async def check(self, models: Collection[str] = ()) -> CheckReport:
         """Make one unbilled call and explain what it tells; models: those that are sold."""
-        settings = self.settings
-        request = build_request(settings, "GET", "/models", seconds=settings.retrieve_seconds)
         try:
-            response = await self._retrieves.handle_async_request(request)
-            body = await _read(response)
+            status, headers, body = await self._asked("GET", "/models")
         except httpx.TransportError as error:
             return explain_failure(str(error))
-        headers = dict(response.headers)
-        return explain_reply(status=response.status_code, headers=headers, body=body, models=models)
+        return explain_reply(status=status, headers=headers, body=body, models=models)
+
+    async def _asked(
+        self,
+        method: str,
+        path: str,
+        *,
+        max_bytes: int = MAX_REPLY_BYTES,
+        request_id: str | None = None,
+    ) -> tuple[int, dict[str, str], bytes]:
+        """Ask once what is not billed; return status, headers and body of the answer.
+
+        Raises:
+            httpx.TransportError: there is none, or not in time.
+        """
+        seconds = self.settings.retrieve_seconds
+        request = build_request(self.settings, method, path, seconds=seconds, request_id=request_id)
+        response = await self._retrieves.handle_async_request(request)
+        body = await _read(response, max_bytes=max_bytes)
+        return response.status_code, dict(response.headers), body
 
 
-async def _read(response: httpx.Response) -> bytes:
-    """Return the body, cut one byte after MAX_REPLY_BYTES; the connection is given back."""
+async def _read(response: httpx.Response, *, max_bytes: int = MAX_REPLY_BYTES) -> bytes:
+    """Return the body, cut one byte after `max_bytes`; the connection is given back."""
     body = bytearray()
     try:
         async for chunk in pieces(response):
             body += chunk
-            if len(body) > MAX_REPLY_BYTES:
+            if len(body) > max_bytes:
                 break
     finally:
         await response.aclose()
-    return bytes(body[: MAX_REPLY_BYTES + 1])
+    return bytes(body[: max_bytes + 1])

@@ -70,16 +70,16 @@ def request_ids(headers: Mapping[str, str]) -> RequestIds:
     )
 
 
-def read_json(body: bytes) -> Any:
+def read_json(body: bytes, *, max_bytes: int = MAX_REPLY_BYTES) -> Any:
     """Return the JSON value of a reply; it can be written as UTF-8 JSON again.
 
     NaN and infinities, which JSON does not have, become None; lone surrogates become `?`, and bytes
     that are no UTF-8 become U+FFFD: an id among them must not be lost.
 
     Raises:
-        ValueError: it is not JSON, nested too deeply, or longer than MAX_REPLY_BYTES.
+        ValueError: it is not JSON, nested too deeply, or longer than `max_bytes`.
     """
-    if len(body) > MAX_REPLY_BYTES:
+    if len(body) > max_bytes:
         raise ValueError("the reply is too long")
     try:
         text = body.decode("utf-8-sig", "replace")

@@ -86,7 +86,7 @@ def delete_video(
     """
     found = yield Sql(
         "SELECT videos.id, videos.status, videos.upstream, holds.state AS hold_state FROM videos"
-        " JOIN holds ON holds.id = videos.hold_id"
+        " LEFT JOIN holds ON holds.id = videos.hold_id"
         " WHERE videos.upstream_id = $2 AND videos.project_id = $1 AND videos.kind = 'video'"
         " AND videos.deleted_at IS NULL ORDER BY videos.created_at, videos.id LIMIT 1",
         (project_id, upstream_id),

@@ -15,6 +15,7 @@ _COLUMNS: Final = (
     "videos.id, videos.upstream_id, videos.upstream, videos.kind, videos.project_id,"
     " projects.name AS project_name, videos.key_id, keys.name AS key_name, holds.operation,"
     f" holds.model, holds.size, holds.clip_seconds, {_STATUS} AS status, videos.hold_id,"
+    " CASE WHEN videos.hold_id IS NULL THEN videos.object END AS adopted_object,"
     " holds.state AS hold_state, holds.amount_micros, holds.list_micros, holds.settled_micros,"
     " videos.created_at, videos.recorded_at, videos.completed_at, videos.failed_at,"
     " videos.expires_at, videos.deleted_at, videos.refused_at, videos.orphaned_at,"
@@ -22,7 +23,7 @@ _COLUMNS: Final = (
     " assets.mirrored_at, assets.gone_at, assets.size_bytes"
 )
 _SOURCE: Final = (
-    "videos JOIN holds ON holds.id = videos.hold_id"
+    "videos LEFT JOIN holds ON holds.id = videos.hold_id"
     " LEFT JOIN projects ON projects.id = videos.project_id"
     " LEFT JOIN keys ON keys.id = videos.key_id"
     " LEFT JOIN assets ON assets.video_id = videos.id AND assets.variant = 'video'"
@@ -33,6 +34,8 @@ def list_all_videos(
     cursor: Cursor, *, project_ids: Sequence[str] = (), statuses: Sequence[str] = ()
 ) -> Script[Page]:
     """Return a page of what was bought, videos and characters, with its hold and its content.
+
+    Adopted videos are among them: without a hold and a key, and with the object.
 
     Args:
         cursor: which page.

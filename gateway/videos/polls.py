@@ -113,7 +113,7 @@ def write_completed(
         completed_at=completed_at,
         fields=claim.facts.fields,
     )
-    expires_at = _expires_at(video, otherwise=completed_at + retention_seconds)
+    expires_at = expires_at_of(video, otherwise=completed_at + retention_seconds)
     rows = yield Sql(
         "UPDATE videos SET status = $3, object = $4, polled_at = $5, completed_at = $6,"
         " expires_at = $7, due_at = NULL, missing_polls = 0, orphaned_at = NULL,"
@@ -130,18 +130,25 @@ def write_completed(
     )
     if not rows:
         return Ended(written=False)
-    wanted = completed.has_content and rows[0]["deleted_at"] is None
-    for variant, asset_id in assets.items() if wanted else ():
-        yield Sql(
-            "INSERT INTO assets (id, video_id, project_id, variant, created_at, expires_at,"
-            " attempts, due_at, claim_number) SELECT $1, id, project_id, $3, $4, $5, 0, $4, 0"
-            " FROM videos WHERE id = $2 ON CONFLICT DO NOTHING",
-            (asset_id, claim.video_id, variant, now, expires_at),
-        )
+    if completed.has_content and rows[0]["deleted_at"] is None:
+        yield from write_assets(claim.video_id, assets, expires_at=expires_at, now=now)
     amount = completed.list_micros
     if (yield from ledger.settle(claim.hold_id, list_micros=amount, reason="completed", now=now)):
         return Ended(written=True)
     return (yield from _correct(claim, list_micros=amount, now=now))
+
+
+def write_assets(
+    video_id: str, assets: Mapping[str, str], *, expires_at: int, now: int
+) -> Script[None]:
+    """Hand the content of a video to the mirror, at once: for each variant the id of its asset."""
+    for variant, asset_id in assets.items():
+        yield Sql(
+            "INSERT INTO assets (id, video_id, project_id, variant, created_at, expires_at,"
+            " attempts, due_at, claim_number) SELECT $1, id, project_id, $3, $4, $5, 0, $4, 0"
+            " FROM videos WHERE id = $2 ON CONFLICT DO NOTHING",
+            (asset_id, video_id, variant, now, expires_at),
+        )
 
 
 def write_failed(
@@ -180,11 +187,18 @@ def _correct(claim: Claim, *, list_micros: int, now: int) -> Script[Ended]:
     return Ended(written=True, correction_micros=change)
 
 
-def _expires_at(video: Mapping[str, Any], *, otherwise: int) -> int:
-    value = video.get("expires_at")
+def expires_at_of(video: Mapping[str, Any], *, otherwise: int) -> int:
+    """Return when the upstream's copy of a video goes, where its object says it."""
+    moment = moment_of(video, "expires_at")
+    return otherwise if moment is None else moment
+
+
+def moment_of(video: Mapping[str, Any], name: str) -> int | None:
+    """Return the Unix seconds that a video object has under a name; None: none that can be."""
+    value = video.get(name)
     if isinstance(value, bool) or not isinstance(value, int):
-        return otherwise
-    return value if _LEAST_UNIX_SECONDS <= value <= _MAX_UNIX_SECONDS else otherwise
+        return None
+    return value if _LEAST_UNIX_SECONDS <= value <= _MAX_UNIX_SECONDS else None
 
 
 def _json(value: Mapping[str, Any]) -> str:

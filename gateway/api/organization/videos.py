@@ -1,6 +1,7 @@
 """/v1/organization/videos: what was bought, by whom, and where is it? Never what was prompted."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from functools import partial
 from typing import Any, Final
 
@@ -15,6 +16,7 @@ from gateway.db.script import Row
 from gateway.errors import InvalidRequest
 from gateway.videos.lifecycle import COMPLETED, FAILED, IN_PROGRESS, QUEUED
 from gateway.videos.overview import list_all_videos
+from gateway.videos.reading import shown_by
 
 _STATUSES: Final = (QUEUED, IN_PROGRESS, COMPLETED, FAILED)
 _FACTS: Final = (
@@ -50,15 +52,17 @@ def _statuses(request: Request) -> list[str]:
 
 def _shown(row: Row) -> Mapping[str, Any]:
     held = row["hold_state"] == HELD
+    made = row if row["adopted_object"] is None else asdict(shown_by(row["adopted_object"]))
     return {
         "object": "organization.video",
         **{name: row[name] for name in _FACTS},
         "api_key_id": row["key_id"],
         "api_key_name": row["key_name"],
-        "model": row["model"] or None,
-        "size": row["size"] or None,
-        "seconds": row["clip_seconds"],
-        "price_usd": format_usd(row["list_micros"]),
+        "model": made["model"] or None,
+        "size": made["size"] or None,
+        "seconds": made["clip_seconds"],
+        # Of an adopted one nobody knows what it cost, and nobody here has paid for it.
+        "price_usd": None if row["list_micros"] is None else format_usd(row["list_micros"]),
         "held_usd": format_usd(row["amount_micros"] if held else 0),
         "spent_usd": format_usd(row["settled_micros"] or 0),
         "mirrored": row["mirrored_at"] is not None and row["gone_at"] is None,
