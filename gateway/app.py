@@ -7,21 +7,19 @@ listening ports; everything is made once, here, and passed on.
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import structlog
 from starlette.types import ASGIApp
 
 from gateway import __version__
-from gateway.alerts.deliver import Delivering, deliver_forever
-from gateway.api.auth import Authenticator, write_used_forever
+from gateway.api.auth import Authenticator
 from gateway.api.content import MIRRORED_SECONDS
-from gateway.api.health import Health, ops_app, watch
+from gateway.api.health import Health, ops_app
 from gateway.api.metrics import metrics_endpoint
 from gateway.api.parts import Parts
 from gateway.api.reads import Reads
@@ -33,17 +31,13 @@ from gateway.clock import Clock, system_clock
 from gateway.config import Settings
 from gateway.db.database import Database
 from gateway.errors import DatabaseUnavailable
-from gateway.mirror.backlog import Watching
-from gateway.mirror.backlog import watch_forever as watch_backlog
+from gateway.loops import loops as background
 from gateway.mirror.fetches import Fetches
 from gateway.mirror.throttle import Throttle
 from gateway.mirror.turn import Mirror, Mirroring
 from gateway.server import Server, listen, serve, stop
-from gateway.setup import load_catalogue, mail_settings, open_database, upstream_settings
-from gateway.store.folder import FolderStore
+from gateway.setup import load_catalogue, open_database, open_store, upstream_settings
 from gateway.upstream.client import Upstream
-from gateway.videos.janitor import Cleaning, clean_forever
-from gateway.videos.poller import Polling, poll_forever
 from gateway.videos.submit import Means
 from gateway.work import Work
 
@@ -92,7 +86,7 @@ async def running(
         ops_socket = stack.enter_context(listen(settings.ops_host, settings.ops_port))
         database = await stack.enter_async_context(open_database(settings, clock=clock))
         await _take_admin_key(settings.admin_key, database=database, clock=clock)
-        store = FolderStore(settings.store_path)
+        store = await stack.enter_async_context(open_store(settings))
         upstreams = {
             one.name: await stack.enter_async_context(Upstream(upstream_settings(one)))
             for one in settings.all_upstreams()
@@ -123,7 +117,7 @@ async def running(
             work=work,
             submitting=_means(settings, database=database, work=work, clock=clock, on_step=on_step),
         )
-        loops = [group.create_task(loop) for loop in _loops(parts, on_step=on_step)]
+        loops = [group.create_task(loop) for loop in background(parts, on_step=on_step)]
         servers = [
             await serve(group, app, listening, shutdown_seconds=settings.shutdown_seconds)
             for app, listening in ((api_app(parts), api_socket), (_ops(parts), ops_socket))
@@ -203,7 +197,7 @@ def _say_started(started: Running, parts: Parts) -> None:
         base_url=started.base_url,
         port=started.port,
         database=str(settings.database_path.absolute()),
-        content=str(settings.store_path.absolute()),
+        content=settings.store_url,
         upstreams={one.name: one.base_url for one in settings.all_upstreams()},
         ops_port=started.ops_port,
         catalogue_sha256=parts.catalogue.sha256,
@@ -222,41 +216,3 @@ async def _drain(parts: Parts, servers: Sequence[Server]) -> None:
     if left:
         _log.error("shutdown_with_work_left", submits=left)
     await stop(ops)
-
-
-def _loops(parts: Parts, *, on_step: Callable[[str], None]) -> Iterator[Coroutine[Any, Any, None]]:
-    settings = parts.settings
-    yield poll_forever(
-        Polling(
-            database=parts.database,
-            upstreams=parts.upstreams,
-            clock=parts.clock,
-            interval_seconds=settings.poll_interval_seconds,
-            typical_seconds={
-                model.id: model.typical_generation_seconds[0]
-                for model in parts.catalogue.models.values()
-            },
-            concurrency=settings.poll_concurrency,
-            patience_seconds=settings.patience_seconds,
-            on_completed=parts.mirror.wake,
-            on_step=on_step,
-        )
-    )
-    yield parts.mirror.run()
-    yield watch_backlog(
-        Watching(parts.database, parts.clock, alarm_seconds=settings.mirror_alarm_seconds)
-    )
-    yield deliver_forever(
-        Delivering(
-            database=parts.database,
-            clock=parts.clock,
-            mail=mail_settings(settings),
-            webhook_secret=settings.alert_webhook_secret,
-            wake=asyncio.Event(),
-            on_step=on_step,
-            jitter=parts.clock.chance,
-        )
-    )
-    yield clean_forever(Cleaning(database=parts.database, store=parts.store, clock=parts.clock))
-    yield write_used_forever(parts.authenticator)
-    yield watch(parts.health, database=parts.database, store=parts.store)

@@ -2,7 +2,7 @@
 
 import importlib.resources
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import cast
 
@@ -14,6 +14,9 @@ from gateway.config import Settings, SettingsError, UpstreamConfig
 from gateway.db.database import Database
 from gateway.db.migrate import migrate
 from gateway.db.sqlite import open_sqlite
+from gateway.store import ContentStore
+from gateway.store.opening import open_store_url
+from gateway.store.url import StoreUrlError
 from gateway.upstream.client import UpstreamSettings
 from gateway.upstream.replies import OutcomeRules
 
@@ -55,6 +58,27 @@ async def open_database(settings: Settings, *, clock: Clock) -> AsyncIterator[Da
     async with open_sqlite(settings.database_path) as database:
         await migrate(database, now=clock.now())
         yield database
+
+
+@asynccontextmanager
+async def open_store(settings: Settings) -> AsyncIterator[ContentStore]:
+    """Yield the store of the settings; nothing is sent to it yet.
+
+    Raises:
+        SettingsError: there can be no such store, or its library is not installed.
+    """
+    async with AsyncExitStack() as stack:
+        try:
+            store = await stack.enter_async_context(
+                open_store_url(
+                    settings.store_url,
+                    access_key_id=settings.store_access_key_id,
+                    secret_access_key=settings.store_secret_access_key,
+                )
+            )
+        except StoreUrlError as error:
+            raise SettingsError([f"store_url {error}"]) from error
+        yield store
 
 
 def mail_settings(settings: Settings) -> MailSettings | None:

@@ -18,6 +18,7 @@ import httpx
 import pytest
 import pytest_asyncio
 import structlog
+from object_servers import ObjectServer, moto_server, swift_server
 
 from gateway.app import Running, running
 from gateway.billing.audit import audit
@@ -492,3 +493,17 @@ async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Worl
     """The same, one for all tests of a file; a file with settings of its own defines its own."""
     async with world(tmp_path_factory.mktemp("shared")) as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def moto() -> Iterator[ObjectServer]:
+    """An object store that is fast."""
+    with moto_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def swift(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectServer]:
+    """An object store that checks signatures and their expiry."""
+    with swift_server(tmp_path_factory.mktemp("swift")) as server:
+        yield server

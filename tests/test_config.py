@@ -75,8 +75,14 @@ def test_every_setting_can_be_set_in_file_and_environment(tmp_path: Path, name: 
         "alert_webhook_secret": WEBHOOK_SECRET,
         "log_format": "json",
         "smtp_from": "Alerts <alerts@example.org>",
+        "front_server": "x-accel-redirect",
     }
-    flags = {"smtp_from": "alerts@example.org"} if name == "smtp_host" else {}
+    # What some of them need beside them.
+    beside = {
+        "smtp_host": {"smtp_from": "alerts@example.org"},
+        "store_redirect_seconds": {"store_url": "s3://bucket/prefix"},
+    }
+    flags = beside.get(name, {})
     value: object
     if isinstance(default, bool):
         value, written = not default, str(not default).lower()
@@ -128,7 +134,7 @@ unknown_codes = [1]
         "GATEWAY_POLL_CONCURRENCY": "many",
         "GATEWAY_DISCLOSE_BUDGETS": "yes",
         "GATEWAY_DATABASE_URL": "mysql://x",
-        "GATEWAY_STORE_URL": "s3://x",
+        "GATEWAY_STORE_URL": "ftp://x",
         "GATEWAY_LOG_FORMAT": "xml",
         "GATEWAY_SMTP_HOST": "mail.example.org",
         "GATEWAY_SMTP_SECURITY": "ssl",
@@ -150,7 +156,10 @@ unknown_codes = [1]
             "GATEWAY_POLL_CONCURRENCY must be a whole number",
             "GATEWAY_DISCLOSE_BUDGETS must be true or false",
             "database_url must be sqlite:///relative/path or sqlite:////absolute/path",
-            "store_url must be file:///absolute/path or file:relative/path",
+            (
+                "store_url must be file:///absolute/path, file:relative/path, s3://bucket/prefix,"
+                " gs://bucket/prefix or az://container/prefix"
+            ),
             "log_format must be auto, json or console",
             "smtp_from must be set, because smtp_host is: an alert mail has a sender",
             "smtp_security must be starttls, tls or none",

@@ -385,7 +385,7 @@ async def _fails_before_anything_is_sent(store: FolderStore, path: Path) -> None
     scope = {
         "method": "GET",
         "headers": [],
-        "extensions": {"gateway.connection": {"transport": asyncio.Transport()}},
+        "extensions": {"gateway.connection": {"gateway.connection": None}},
     }
     async with store.reading("gone") as reading:
         os.truncate(path, 0)

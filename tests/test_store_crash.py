@@ -59,7 +59,7 @@ async def _put(store: FolderStore, key: str, content: bytes) -> None:
 
 async def _get(store: FolderStore, key: str) -> bytes:
     async with store.reading(key) as reading:
-        return await reading.read(offset=0, length=reading.size)
+        return b"".join([chunk async for chunk in reading.chunks(start=0, end=reading.size)])
 
 
 def _files(root: Path) -> list[str]:

@@ -8,6 +8,7 @@ and says 409 with a time to come back (which the SDKs do by themselves) if that 
 import asyncio
 from typing import Final
 
+import structlog
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
@@ -17,7 +18,13 @@ from gateway.api.parts import Parts
 from gateway.api.sending import Source, described, send_content
 from gateway.api.videos import authenticate, no_such_video, video_id_of
 from gateway.db.script import Row
-from gateway.errors import ContentExpired, ContentPending, InvalidRequest, NotFound
+from gateway.errors import (
+    ContentExpired,
+    ContentPending,
+    InvalidRequest,
+    NotFound,
+    StoreUnavailable,
+)
 from gateway.mirror.fetch import FetchFailed, LiveReading, Wanted
 from gateway.mirror.kinds import VARIANTS, file_name
 from gateway.store import ContentMissing
@@ -30,6 +37,8 @@ _LOOK_AGAIN_SECONDS: Final = 0.25
 # After a download that failed here: its upstream is not asked again at once.
 _AFTER_FAILURE_SECONDS: Final = 1.0
 _COME_BACK_MILLISECONDS: Final = "5000"
+
+_log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 
 class Content:
@@ -146,6 +155,9 @@ class _Download:
             return
         try:
             async with self._parts.store.reading(row["asset_id"]) as reading:
+                if reading.size != row["size_bytes"]:
+                    _log.error("content_wrong_length", asset_id=row["asset_id"])
+                    raise StoreUnavailable("The content store holds less than it was given.")
                 await self._send_content(reading, row["content_type"], sha256=row["sha256"])
         except ContentMissing as error:
             raise ContentExpired("The content of this video is no longer kept.") from error

@@ -6,6 +6,7 @@ unready, since everything recorded and mirrored can still be read.
 """
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
@@ -46,11 +47,15 @@ class Health:
 
 
 async def watch(health: Health, *, database: Database, store: ContentStore) -> None:
-    """Look at database and store until cancelled."""
+    """Look at database and store until cancelled; at a store that is down more often."""
+    looked_at_store = -math.inf
     while True:
         try:
             await _look_at_database(health, database)
-            await _look_at_store(health, store)
+            wait_seconds = store.check_every_seconds if health.store_works else CHECK_SECONDS
+            if health.clock.elapsed() - looked_at_store >= wait_seconds:
+                looked_at_store = health.clock.elapsed()
+                await _look_at_store(health, store)
         except Exception:  # noqa: BLE001 - one turn; the log has it
             _log.exception("health_check_failed")
         await asyncio.sleep(CHECK_SECONDS)

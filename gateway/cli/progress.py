@@ -31,10 +31,10 @@ MAX_LINES: Final = 1_000
 class Bar:
     """What a command tells of its progress; made by progress()."""
 
-    def __init__(self, shown: Progress, task: TaskID) -> None:
+    def __init__(self, shown: Progress, task: TaskID, *, as_json: bool) -> None:
         self._shown = shown
         self._task = task
-        self._lines = 0
+        self._lines = MAX_LINES if as_json else 0
 
     def moved(self, *, items: int = 0, size_bytes: int = 0) -> None:
         """Say that so much more is done."""
@@ -45,7 +45,10 @@ class Bar:
         self._shown.advance(self._task, size_bytes if task.fields["counts_bytes"] else items)
 
     def say(self, line: str) -> None:
-        """Print a line on standard error, above the bar; no more than MAX_LINES are printed."""
+        """Print a line on standard error, above the bar; no more than MAX_LINES.
+
+        Nothing where a program reads what the command says: it is told at the end.
+        """
         self._lines += 1
         if self._lines > MAX_LINES:
             return
@@ -76,16 +79,14 @@ def progress(
     with Progress(
         *columns, console=Console(stderr=True), transient=True, disable=not seen
     ) as shown:
-        yield Bar(
-            shown,
-            shown.add_task(
-                label,
-                total=items if size_bytes is None else size_bytes,
-                items=0,
-                of_items=items,
-                counts_bytes=size_bytes is not None,
-            ),
+        task = shown.add_task(
+            label,
+            total=items if size_bytes is None else size_bytes,
+            items=0,
+            of_items=items,
+            counts_bytes=size_bytes is not None,
         )
+        yield Bar(shown, task, as_json=as_json)
 
 
 class _Items(ProgressColumn):

@@ -19,6 +19,7 @@ from gateway.cli.mirror import mirror
 from gateway.cli.orphans import orphans
 from gateway.cli.projects import projects
 from gateway.cli.reconcile import reconcile_
+from gateway.cli.retention import retention
 from gateway.cli.serve import serve
 from gateway.cli.simulate import simulate
 from gateway.cli.spend import spend
@@ -69,6 +70,7 @@ for command in (
     ledger,
     videos,
     mirror,
+    retention,
     orphans,
     audit_log,
     upstream,

@@ -14,6 +14,7 @@ from gateway.billing.key_values import ADMIN, well_formed
 from gateway.store.url import StoreUrlError, parse_store_url
 from gateway.upstream.requests import OPERATIONS
 
+_MAX_PRESIGNED_SECONDS: Final = 7 * 24 * 3600
 _MAX_PORT: Final = 65_535
 # Beyond these somebody has mistaken the unit: whole per cents, or a factor.
 _LEAST_MULTIPLIER_PPM: Final = 10_000
@@ -137,9 +138,16 @@ def mail(*, smtp_host: str, smtp_from: str) -> str | None:
     return None
 
 
+def presigned_seconds(value: int) -> str | None:
+    """Look at how long a URL is good for."""
+    if value <= _MAX_PRESIGNED_SECONDS:
+        return None
+    return f"must be at most {_MAX_PRESIGNED_SECONDS}, not {value}: S3 signs for no longer"
+
+
 def serving(*, store_url: str, front_server: str, redirect_seconds: int) -> str | None:
     """Look at whether the store can be served in the way that is asked for."""
-    is_folder = urlsplit(store_url).scheme == "file"
+    is_folder = store_url.startswith("file:")
     if front_server and not is_folder:
         return "front_server needs a folder: no server in front can read an object store's files"
     if redirect_seconds and is_folder:

@@ -162,6 +162,7 @@ class Settings:
         "clients of an object store are sent to a URL of its own (302) that is good for so long;"
         " 0 streams the content through",
         least=0,
+        check=checks.presigned_seconds,
     )
     front_server: str = _setting(
         "",
@@ -177,6 +178,20 @@ class Settings:
     max_content_bytes: int = _setting(2048 * MIB, "longest content that is mirrored", least=1)
     content_wait_seconds: int = _setting(
         20, "how long a download waits for the mirror before it is told to come again", least=0
+    )
+    keep_days: int = _setting(
+        0, "how long content is kept since it was mirrored; 0 is for ever", least=0
+    )
+    keep_bytes: int = _setting(
+        0,
+        "how much content of all projects is kept, the oldest goes first; 0 is no limit",
+        least=0,
+    )
+    verify_days: int = _setting(
+        0, "within how many days all content is read again and compared; 0 is never", least=0
+    )
+    verify_bytes_per_second: int = _setting(
+        8 * MIB, "how fast content is read for that, in one process; 0 is no limit", least=0
     )
     max_body_bytes: int = _setting(32 * MIB, "longest request body", least=1)
     upload_idle_seconds: int = _setting(30, "longest silence while a body is sent", least=1)
@@ -206,6 +221,11 @@ class Settings:
             account_url=self.upstream_account_url,
         )
         return (default, *self.upstreams)
+
+    @property
+    def keep_seconds(self) -> int:
+        """How long content is kept since it was mirrored; 0 is for ever."""
+        return self.keep_days * DAY_SECONDS
 
     @property
     def database_path(self) -> Path:

@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import structlog
+
 from gateway.errors import ContentPending, StoreUnavailable
 from gateway.mirror.kinds import KindCheck, NotTheContentError
 from gateway.mirror.spool import Spool
@@ -33,6 +35,8 @@ from gateway.upstream.content import ContentStream, ContentUnavailable
 RESUME_SECONDS: Final = (0.1, 1.0, 3.0)
 _BROKEN: Final = frozenset({"truncated", "connection_lost", "answer_timeout"})
 _FOR_NOW: Final = frozenset({408, 429, 500, 502, 503, 504})
+
+_log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +117,9 @@ class Fetch:
         except asyncio.CancelledError:
             self.failure = FetchFailed("cancelled")
             raise
+        except Exception:  # noqa: BLE001 - one download, which must not take the process with it
+            _log.exception("fetch_failed", asset_id=self._wanted.asset_id)
+            self.failure = FetchFailed("defect")
         finally:
             self._tell()
 
@@ -193,6 +200,7 @@ class Fetch:
             async for chunk in stream.chunks():
                 if fresh := again.beyond(chunk):
                     await self._take(fresh)
+            again.finish()
 
     def _announced(self, stream: ContentStream) -> None:
         if self._spool.size == 0:
@@ -250,6 +258,11 @@ class _Again:
             raise FetchFailed("changed")
         return chunk[len(seen) :]
 
+    def finish(self) -> None:
+        """Insist that at least as much has come as before: without a length nobody else does."""
+        if self._left:
+            raise FetchFailed("changed")
+
 
 class LiveReading:
     """A Reading of what is still on its way.
@@ -261,6 +274,7 @@ class LiveReading:
     def __init__(self, fetch: Fetch) -> None:
         self._fetch = fetch
         self.size = fetch.size
+        self.file = None
 
     async def chunks(self, *, start: int, end: int) -> AsyncGenerator[bytes, None]:
         """Yield the bytes from `start` to before `end`, or to the end, as they come."""

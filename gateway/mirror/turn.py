@@ -182,6 +182,8 @@ async def _copied(mirroring: Mirroring, claim: AssetClaim) -> Whole:
         ) as writing:
             whole = await _copy(mirroring, claim, fetch, writing)
             mirroring.on_step("mirror.written")
+            # Whoever slept past his lease would put this in place of what others have mirrored.
+            await _renew(mirroring, claim)
             await writing.commit()
     return whole
 

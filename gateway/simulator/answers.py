@@ -31,6 +31,7 @@ class Answer:
         delay_seconds: how long the answer is held back.
         bytes_per_second: pace of the body, None for as fast as it goes.
         sent_bytes: how much of the body a cut manner sends, None for half.
+        sized: whether it says how long the body is.
     """
 
     status: int = 200
@@ -41,6 +42,7 @@ class Answer:
     delay_seconds: float = 0
     bytes_per_second: float | None = None
     sent_bytes: int | None = None
+    sized: bool = True
 
 
 class RefusedError(Exception):

@@ -62,16 +62,23 @@ def build_app(world: World, *, settings: Settings) -> ASGIApp:
         if scope["path"].startswith("/_simulator/"):
             await steering(scope, receive, send)
             return
-        wire = Wire(receive, send, scope["extensions"][TRANSPORT]["transport"])
+        transport = scope["extensions"][TRANSPORT]["transport"]
+        wire = Wire(receive, send, transport, world.go_on)
         relay_id = f"{int(world.clock.now())}{secrets.randbelow(10**18):018d}"
         answer = Answer(manner="drop")
+        request = Request(scope, receive)
         if not world.dark:
-            answer = await _answer(world, Request(scope, receive), relay_id=relay_id)
+            answer = await _answer(world, request, relay_id=relay_id)
         ids = (
             ("x-request-id", f"req_{secrets.token_hex(16)}"),
             ("x-shellapi-request-id", relay_id),
         )
-        await deliver(answer, wire, headers=ids)
+        operation, _ = route(request.method, request.scope["raw_path"].decode("ascii"))
+        world.delivering[operation] += 1
+        try:
+            await deliver(answer, wire, headers=ids)
+        finally:
+            world.delivering[operation] -= 1
 
     return app
 

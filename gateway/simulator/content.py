@@ -35,10 +35,13 @@ def content_answer(
         message = f"Invalid value: '{variant}'. Supported values are: {listed}."
         raise RefusedError(openai_error(message, param="variant", code="invalid_value"))
     _check_there(world, video)
+    if variant not in world.settings.variants:
+        message = f"This video has no {variant}."
+        raise RefusedError(openai_error(message, status=world.settings.absent_status))
     data = content_bytes(world, video, variant=variant)
     if not world.settings.ranges:
         return Answer(body=data, content_type=CONTENT_TYPES[variant])
-    etag = f'"{hashlib.sha256(f"{video.id} {variant}".encode()).hexdigest()}"'
+    etag = f'"{hashlib.sha256(_tag(video, variant=variant)).hexdigest()}"'
     accepts = (("accept-ranges", "bytes"), ("etag", etag))
     if unless_changed not in (None, etag):
         wanted = None
@@ -56,12 +59,17 @@ def content_answer(
 def content_bytes(world: World, video: Video, *, variant: str) -> bytes:
     """Return the whole content of one variant, whether or not it may be had now."""
     return _content(
-        tag=f"{video.id} {variant}".encode(errors="replace"),
+        tag=_tag(video, variant=variant),
         variant=variant,
         size=video.asked.size,
         seconds=min(LONGEST_SECONDS, max(1, video.shown_seconds)),
         at_least_bytes=world.settings.content_bytes,
     )
+
+
+def _tag(video: Video, *, variant: str) -> bytes:
+    # Of the same length in every edition, and so is the content.
+    return f"{video.id}{video.edition or ' '}{variant}".encode(errors="replace")
 
 
 @lru_cache(maxsize=_RECENT_CONTENTS)

@@ -44,7 +44,7 @@ class Control:
         return dict((await self._get("/state")).json())
 
     async def totals(self) -> dict[str, Any]:
-        """Return the counts alone: now, dark, requests, executions, billed_micros."""
+        """Return the counts alone: now, dark, requests, delivering, executions, billed_micros."""
         return dict((await self._get("/totals")).json())
 
     async def received(self, operation: str | None = None) -> list[dict[str, Any]]:
@@ -92,6 +92,14 @@ class Control:
     async def expire(self, video_id: str) -> None:
         """Let the content of this video be gone."""
         await self._post("/expire", {"id": video_id})
+
+    async def change(self, video_id: str) -> None:
+        """Let the content of this video be another from now on, as long as before."""
+        await self._post("/change", {"id": video_id})
+
+    async def go_on(self) -> None:
+        """Let every answer that pauses go on."""
+        await self._post("/go-on", {})
 
     async def forget(self, video_id: str) -> None:
         """Let the upstream not know this video any more: 404 on every verb."""

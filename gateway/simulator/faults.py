@@ -25,7 +25,8 @@ retrieve-character models redirected account-user account-log account-tasks any.
 |         | answer (body) status=           | any status, any body; content_type=; not executed    |
 | deliver | hang drop                       | executed; no answer ever; connection cut             |
 |         | half-headers half-body          | executed; cut after the headers; in the middle       |
-|         | truncate stall unsized cut      | content: see deliver.py; value: bytes sent (half)    |
+|         | truncate stall pause break      | content: see deliver.py; value: bytes sent (half)    |
+|         | unsized cut                     | the same; cut: half, which ends as if it were whole  |
 |         | slow (bytes/s) delay (seconds)  | paced body; answer held back                         |
 |         | drop-early                      | control only: cut before the body is read            |
 |         | mislabelled                     | account-log: the header says gzip, the body is plain |
@@ -44,7 +45,8 @@ retrieve-character models redirected account-user account-log account-tasks any.
 |         | queue generation retention (s)  | how long each takes for this video                   |
 |         | late (seconds) status=          | content not there for so long once completed (400)   |
 
-Arguments of every fault: executed=0|1 (does the operation take place?), delay= seconds.
+Arguments of every fault: executed=0|1 (does the operation take place?), delay= seconds, cut= (so
+many bytes pass for the whole), sized=0 (the length is not said, and the body comes in chunks).
 
 What the account's log says is falsified from the control endpoint (steering.py), for good: log-drop
 (no row of a video), log-change (another amount), log-add (a row that belongs to no video).
@@ -76,7 +78,8 @@ THIS_REQUEST = "submit"
 _PLACES = frozenset({*OPERATIONS, "redirected", "any", THIS_REQUEST})
 
 _DELIVER = (
-    "hang drop half-headers half-body truncate stall unsized cut slow delay drop-early mislabelled"
+    "hang drop half-headers half-body truncate stall pause break unsized cut slow delay"
+    " drop-early mislabelled"
 )
 _OBJECT = "set unset status seconds no-id no-seconds"
 _LIFE = (
@@ -95,7 +98,7 @@ _EXECUTED_ANSWERS = frozenset(
 )
 _NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?")
 _NUMERIC = frozenset(
-    {"truncate", "stall", "unsized", "cut", "slow", "delay", "longer"}
+    {"truncate", "stall", "pause", "break", "unsized", "cut", "slow", "delay", "longer"}
     | {"queue", "generation", "retention", "late"}
 )
 _DIRECTIVE = re.compile(r"\[\[(?:([a-z-]+):)?([0-9a-z-]+)(?:\*([0-9]+))?((?:\s[^\[\]]*)?)\]\]")
@@ -131,7 +134,7 @@ class Fault:
             raise ValueError(f"no fault is called {self.name!r}")
         if self.operation not in _PLACES:
             raise ValueError(f"no operation is called {self.operation!r}")
-        numbers = [self.arguments.get("status"), self.arguments.get("delay")]
+        numbers = [self.arguments.get(name) for name in ("status", "delay", "cut")]
         for text in [*numbers, self.value if self.name in _NUMERIC else None]:
             if text is not None and _NUMBER.fullmatch(text) is None:
                 raise ValueError(f"{text!r} is no number")

@@ -74,6 +74,7 @@ class Video:
         gone: deleted or forgotten, for every request.
         retrieves: how often it was retrieved.
         contents: how often each variant was asked for.
+        edition: how often its content has become another since.
     """
 
     id: str
@@ -90,6 +91,7 @@ class Video:
     gone: bool = False
     retrieves: int = 0
     contents: Counter[str] = field(default_factory=Counter)
+    edition: int = 0
 
     @property
     def ends_at(self) -> float:

@@ -19,6 +19,8 @@ _MANNERS = {
     "half-body": "cut",
     "truncate": "cut",
     "stall": "stall",
+    "pause": "pause",
+    "break": "break",
     "unsized": "unsized",
 }
 _DEFAULT_PACE = 65_536
@@ -27,6 +29,8 @@ _ABSENT = object()
 
 def spoil(answer: Answer, fault: Fault) -> Answer:
     """Return the answer as the fault breaks it; a "life" fault changes nothing here."""
+    if "cut" in fault.arguments:
+        answer = replace(answer, body=answer.body[: int(fault.arguments["cut"])])
     match fault.stage:
         case "answer":
             answer = _replacement(fault)
@@ -36,6 +40,8 @@ def spoil(answer: Answer, fault: Fault) -> Answer:
             answer = _edited(answer, fault)
         case _:
             pass
+    if fault.arguments.get("sized") in {"0", "false"}:
+        answer = replace(answer, sized=False)
     delay = fault.arguments.get("delay")
     return answer if delay is None else replace(answer, delay_seconds=float(delay))
 

@@ -14,6 +14,8 @@ No key is needed, and these answers come even when all else is dark. JSON in, JS
 | POST /_simulator/clock       | advance_seconds, or now          | moves time                     |
 | POST /_simulator/settings    | fields of Settings               | changes them                   |
 | POST /_simulator/expire      | id                               | its content is gone now        |
+| POST /_simulator/change      | id                               | its content is another now     |
+| POST /_simulator/go-on       |                                  | what pauses goes on            |
 | POST /_simulator/forget      | id                               | the video is unknown from now  |
 | POST /_simulator/dark        | dark: true or false              | cut every connection, or not   |
 | POST /_simulator/log-drop    | id                               | the account's log has no row   |
@@ -55,6 +57,8 @@ def build_steering(world: World, *, settings: Settings) -> Starlette:
         "settings": _change_settings,
         "faults": _add_fault,
         "expire": _expire,
+        "change": _change_content,
+        "go-on": _go_on,
         "forget": _forget,
         "dark": _darken,
         "log-drop": _drop_rows,
@@ -143,6 +147,16 @@ def _expire(world: World, said: Mapping[str, Any]) -> None:
     world.videos[said["id"]].expired_by_hand = True
 
 
+def _change_content(world: World, said: Mapping[str, Any]) -> None:
+    world.videos[said["id"]].edition += 1
+
+
+def _go_on(world: World, said: Mapping[str, Any]) -> None:
+    del said
+    world.go_on.set()
+    world.go_on = asyncio.Event()
+
+
 def _forget(world: World, said: Mapping[str, Any]) -> None:
     world.videos[said["id"]].gone = True
 
@@ -179,6 +193,7 @@ def _totals(world: World) -> dict[str, Any]:
         "now": now,
         "dark": world.dark,
         "requests": dict(world.requests),
+        "delivering": dict(+world.delivering),
         "executions": len(world.executed),
         "billed_micros": sum(billed_micros(video, now=now) for video in world.executed),
     }

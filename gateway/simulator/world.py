@@ -5,6 +5,7 @@ asked so far. Finding a video, making one and counting a request cost the same h
 there are.
 """
 
+import asyncio
 import secrets
 import time
 from collections import Counter, deque
@@ -44,6 +45,8 @@ class Settings:
         expired_status: what expired content answers: 404 or 410, the relay says both.
         ranges: whether content answers Range with 206.
         content_bytes: content is filled up to this size.
+        variants: what of a video there is; the rest answers absent_status.
+        absent_status: 404, or 400 as for what is late.
         account_token: what the account's own endpoints accept, bare; no key of `keys` works there.
         account_quota: what the account holds before anything is charged.
         log_ids: where a row of the account's log has the video's id: content, other or task_id.
@@ -57,6 +60,8 @@ class Settings:
     expired_status: int = 404
     ranges: bool = True
     content_bytes: int = 0
+    variants: tuple[str, ...] = ("video", "thumbnail", "spritesheet")
+    absent_status: int = 404
     account_token: str = "account-simulator"  # noqa: S105 - it opens nothing but this
     account_quota: int = 50_000_000
     log_ids: str = "content"
@@ -119,6 +124,8 @@ class World:
         faults: those from the control endpoint, in order.
         requests: how often each operation was asked for.
         received: the last requests, oldest first.
+        delivering: how many answers of each operation are on their way to their clients.
+        go_on: set, and replaced, when what pauses is to go on.
         dark: every request is answered by a cut connection.
         unlogged: videos of which the account's log has no row.
         logged_micros: what the log says a video was charged, where that is not its price.
@@ -133,6 +140,8 @@ class World:
     faults: list[Fault] = field(default_factory=list)
     requests: Counter[str] = field(default_factory=Counter)
     received: deque[Received] = field(default_factory=lambda: deque(maxlen=RECEIVED_KEPT))
+    delivering: Counter[str] = field(default_factory=Counter)
+    go_on: asyncio.Event = field(default_factory=asyncio.Event)
     dark: bool = False
     unlogged: set[str] = field(default_factory=set)
     logged_micros: dict[str, int] = field(default_factory=dict)

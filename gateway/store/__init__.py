@@ -10,6 +10,8 @@ from typing import Final, Protocol
 CHUNK_BYTES = 256 << 10
 MAX_KEY_CHARACTERS = 128
 _KEY = re.compile(rf"[A-Za-z0-9_]{{1,{MAX_KEY_CHARACTERS}}}", re.ASCII)
+_CONTENT_TYPE = re.compile(r"[!-~]+/[!-~]+(; ?[!-~]+)*", re.ASCII)
+_FILENAME = re.compile(r"[A-Za-z0-9._-]+", re.ASCII)
 
 
 class ContentMissing(KeyError):
@@ -23,10 +25,17 @@ class Described:
     Attributes:
         content_type: such as `video/mp4`.
         filename: of `A-Z a-z 0-9 . _ -` only.
+
+    Raises:
+        ValueError: one of them is not fit for a header.
     """
 
     content_type: str = "application/octet-stream"
     filename: str = "content"
+
+    def __post_init__(self) -> None:
+        if not (_CONTENT_TYPE.fullmatch(self.content_type) and _FILENAME.fullmatch(self.filename)):
+            raise ValueError("content is described by a type and a plain file name")
 
 
 UNNAMED: Final = Described()
@@ -57,12 +66,34 @@ class Writing(Protocol):
         ...
 
 
+class OpenFile(Protocol):
+    """Content as a file from which the kernel may send (sendfile(2))."""
+
+    @property
+    def descriptor(self) -> int:
+        """Of the open file; the content's first byte is the file's."""
+        ...
+
+    async def at_hand(self, start: int, end: int) -> None:
+        """Return once these bytes can be read without waiting for a disk.
+
+        Raises:
+            StoreUnavailable: they cannot be had.
+        """
+        ...
+
+
 class Reading(Protocol):
     """Content that is open for reading; see ContentStore."""
 
     @property
     def size(self) -> int:
         """The number of bytes of the whole content."""
+        ...
+
+    @property
+    def file(self) -> OpenFile | None:
+        """The same content as a file, where it is one."""
         ...
 
     def chunks(self, *, start: int, end: int) -> AsyncGenerator[bytes, None]:
@@ -88,12 +119,18 @@ class ContentStore(Protocol):
     - Opening what is not there raises ContentMissing; `size` and `sha256` return None.
     - `delete` of what is not there is no error.
     - `stored` names everything that is committed, once, and nothing that is being written.
-    - `sweep` removes what a writer that died has left behind, and no content.
+    - `sweep` removes no content; it removes what a writer that died has left behind, unless the
+      store sees to that itself.
     - What cannot be written or read raises StoreUnavailable: "no" is never said when the answer
       could not be found out.
     - After a failed write nothing half-written is visible, and this writing cannot be committed.
     - The memory a writing or a reading holds is bounded, however much content there is.
+
+    Attributes:
+        check_every_seconds: how often check() may be called without being felt, or billed.
     """
+
+    check_every_seconds: float
 
     def writing(
         self, key: str, described: Described = UNNAMED

@@ -1,6 +1,6 @@
 """How does a local folder keep content?
 
-    root/ab/<key>              committed content; ab is taken from the key's SHA-256
+    root/ab/<key>              committed content; see layout.py
     root/tmp/<key>.<random>    being written; the same filesystem, so that a rename is enough
 
 `tmp` is made once, together with the root, and never again: where it is missing the folder is not
@@ -10,6 +10,7 @@ ours (a disk that is not mounted), and then "there is no such content" would be 
 import asyncio
 import hashlib
 import os
+import stat
 import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -20,13 +21,16 @@ from pathlib import Path
 from typing import TypeVar
 
 from gateway.errors import StoreUnavailable
-from gateway.store import CHUNK_BYTES, UNNAMED, ContentMissing, Described, Stored, checked_key
+from gateway.store import CHUNK_BYTES, UNNAMED, ContentMissing, Described, Stored
 from gateway.store.folder_writing import FolderWriting, sync_folder, told_as_unavailable
+from gateway.store.layout import SHARDS, key_at, path_of
 
 MAX_THREADS = 8
 CHECK_SECONDS = 5.0
 CHECK_BYTES = 4096
 MAX_SWEPT_FILES = 10_000
+# Linux has it; elsewhere every read is done on a thread.
+_NO_WAIT: int | None = getattr(os, "RWF_NOWAIT", None)
 
 T = TypeVar("T")
 
@@ -37,6 +41,8 @@ class FolderStore:
     A reading goes on undisturbed when its key is deleted or written again. `on_step` is told, on
     the writing thread, the name of each of folder_writing.STEPS as soon as it is done.
     """
+
+    check_every_seconds = 2.0
 
     def __init__(self, root: Path, *, on_step: Callable[[str], None] = lambda _: None) -> None:
         self._root = root
@@ -100,10 +106,12 @@ class FolderStore:
 
     async def link(self, key: str, *, seconds: int) -> None:
         """Return None: a folder has no URLs."""
+        del seconds
+        path_of(key)
 
     def path(self, key: str) -> str:
         """Return the path of a key below the folder; see ContentStore."""
-        return self._path(key).relative_to(self._root).as_posix()
+        return path_of(key)
 
     async def check(self) -> None:
         """Raise StoreUnavailable if content cannot be written now; takes CHECK_SECONDS at most."""
@@ -121,12 +129,15 @@ class FolderStore:
         """
         return await self._in_thread(partial(self._sweep, before=now - older_than_seconds))
 
+    def close(self) -> None:
+        """Let the threads go, each when what it does is done; nothing may be asked any more."""
+        self._threads.shutdown(wait=False)
+
     def _in_thread(self, function: Callable[[], T]) -> asyncio.Future[T]:
         return asyncio.get_running_loop().run_in_executor(self._threads, function)
 
     def _path(self, key: str) -> Path:
-        # By hash: ids of one hour begin alike, and would all share one sub-folder.
-        return self._root / hashlib.sha256(checked_key(key).encode()).hexdigest()[:2] / key
+        return self._root / path_of(key)
 
     def _if_there(self, function: Callable[[], T]) -> T | None:
         try:
@@ -157,15 +168,17 @@ class FolderStore:
     def _folders(self) -> list[Path]:
         with told_as_unavailable("read"):
             self._temporary.stat()
-            return [one for one in self._root.iterdir() if one != self._temporary and one.is_dir()]
+            return [self._root / name for name in SHARDS if (self._root / name).is_dir()]
 
     def _stored(self, folder: Path) -> list[Stored]:
         found = []
         with told_as_unavailable("read"), os.scandir(folder) as entries:
             for entry in entries:
+                key = key_at(f"{folder.name}/{entry.name}")
                 with suppress(FileNotFoundError):  # deleted meanwhile
                     about = entry.stat(follow_symlinks=False)
-                    found.append(Stored(entry.name, about.st_size, int(about.st_mtime)))
+                    if key is not None and stat.S_ISREG(about.st_mode):
+                        found.append(Stored(key, about.st_size, int(about.st_mtime)))
         return found
 
     def _check(self) -> None:
@@ -190,42 +203,49 @@ class FolderStore:
 
 
 class FolderReading:
-    """Content open for reading; its descriptor belongs to whoever opened it."""
+    """Content open for reading, and an OpenFile; its descriptor is its opener's to close."""
 
     def __init__(self, descriptor: int, *, threads: ThreadPoolExecutor) -> None:
-        self._descriptor = descriptor
-        self._threads = threads
+        self.descriptor = descriptor
         self.size = os.fstat(descriptor).st_size
+        self._threads = threads
+
+    @property
+    def file(self) -> "FolderReading":
+        """Itself."""
+        return self
 
     async def chunks(self, *, start: int, end: int) -> AsyncGenerator[bytes, None]:
-        """Yield the bytes from `start` to before `end`; see Reading.
-
-        From the page cache a thread hop costs more than the read; from a disk the loop would wait.
-        """
+        """Yield the bytes from `start` to before `end`; see Reading."""
         while start < end:
             wanted = min(CHUNK_BYTES, end - start)
-            read = partial(self._read, wanted, offset=start)
-            if self._is_at_hand(start + wanted - 1):
-                chunk = read()
-            else:
-                chunk = await asyncio.get_running_loop().run_in_executor(self._threads, read)
-            yield chunk
+            await self.at_hand(start, start + wanted)
+            yield self._read(start, start + wanted)
             start += wanted
             await asyncio.sleep(0)
 
+    async def at_hand(self, start: int, end: int) -> None:
+        """Bring these bytes from the disk, on a thread, unless they are in memory; see OpenFile.
+
+        From the page cache a thread hop would cost more than the read; for a disk the loop would
+        wait.
+        """
+        if not self._is_at_hand(end - 1):
+            read = partial(self._read, start, end)
+            await asyncio.get_running_loop().run_in_executor(self._threads, read)
+
     def _is_at_hand(self, offset: int) -> bool:
         """Tell whether a byte can be read without waiting for a disk (preadv2(2), RWF_NOWAIT)."""
-        try:
-            os.preadv(self._descriptor, [bytearray(1)], offset, os.RWF_NOWAIT)
-        except BlockingIOError:
+        if _NO_WAIT is None:
             return False
+        try:
+            return os.preadv(self.descriptor, [bytearray(1)], offset, _NO_WAIT) == 1
         except OSError:
-            return True  # a filesystem that cannot tell, such as one in memory
-        return True
+            return False  # not at hand; or a filesystem that cannot tell, such as one on a network
 
-    def _read(self, wanted: int, *, offset: int) -> bytes:
+    def _read(self, start: int, end: int) -> bytes:
         with told_as_unavailable("read"):
-            chunk = os.pread(self._descriptor, wanted, offset)
-        if len(chunk) != wanted:
+            chunk = os.pread(self.descriptor, end - start, start)
+        if len(chunk) != end - start:
             raise StoreUnavailable("The content store holds less than it was given.")
         return chunk

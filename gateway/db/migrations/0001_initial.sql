@@ -293,7 +293,7 @@ CREATE TABLE videos (
     relay_request_id TEXT
 );
 
-CREATE INDEX videos_by_upstream_id ON videos (upstream_id, project_id);
+CREATE INDEX videos_by_upstream_id ON videos (upstream_id, project_id, created_at, id);
 
 CREATE INDEX videos_by_project ON videos (project_id, created_at, id);
 
@@ -306,6 +306,8 @@ CREATE INDEX videos_in_flight ON videos (project_id, key_id)
 CREATE INDEX videos_due ON videos (due_at) WHERE due_at IS NOT NULL;
 
 CREATE INDEX videos_orphaned ON videos (orphaned_at) WHERE orphaned_at IS NOT NULL;
+
+CREATE INDEX videos_pinned ON videos (project_id) WHERE pinned_at IS NOT NULL;
 
 -- The first video that an upstream gave an id to owns it: a second one is an orphan.
 CREATE TABLE upstream_ids (
@@ -321,6 +323,7 @@ CREATE TABLE upstream_ids (
 -- somebody is mirroring it, leased_at is set and due_at is the end of the lease. removed_at: our copy
 -- is no longer served, removed_for says why; purged_at: its bytes are out of the store as well.
 -- damaged_at: the store's bytes were not those of sha256; they are not served and fetched again.
+-- verified_at is set with mirrored_at, and whenever the store's bytes were read again and were right.
 CREATE TABLE assets (
     id TEXT PRIMARY KEY,
     video_id TEXT NOT NULL REFERENCES videos (id),
@@ -350,23 +353,34 @@ CREATE TABLE assets (
 
 CREATE INDEX assets_due ON assets (due_at) WHERE due_at IS NOT NULL;
 
--- What is kept, in the order in which it is let go; it holds all that adding up needs.
-CREATE INDEX assets_kept ON assets (project_id, mirrored_at, id, size_bytes)
+-- What is kept, in the order in which it is let go. Both hold all that adding up needs: with
+-- removed_at, because SQLite looks it up although the index itself says that it is NULL.
+CREATE INDEX assets_kept ON assets (project_id, mirrored_at, id, size_bytes, removed_at)
     WHERE mirrored_at IS NOT NULL AND removed_at IS NULL;
 
-CREATE INDEX assets_by_age ON assets (mirrored_at, id)
+CREATE INDEX assets_by_age ON assets (mirrored_at, id, size_bytes, removed_at)
     WHERE mirrored_at IS NOT NULL AND removed_at IS NULL;
 
-CREATE INDEX assets_to_verify ON assets (verified_at, id)
+CREATE INDEX assets_to_verify ON assets (verified_at, id, project_id, size_bytes)
     WHERE mirrored_at IS NOT NULL AND removed_at IS NULL;
 
-CREATE INDEX assets_to_purge ON assets (removed_at)
+CREATE INDEX assets_to_purge ON assets (removed_for, removed_at, id, size_bytes, purged_at)
     WHERE removed_at IS NOT NULL AND purged_at IS NULL;
 
--- How long and how much of a project's content is kept; NULL: as the settings say.
+-- The next three hold all that is counted of what is not kept.
+CREATE INDEX assets_waiting ON assets (created_at, id, expires_at, leased_at, damaged_at, due_at,
+    failure, size_bytes) WHERE due_at IS NOT NULL;
+
+CREATE INDEX assets_lost ON assets (id, damaged_at, failure, size_bytes)
+    WHERE gone_at IS NOT NULL AND removed_at IS NULL;
+
+CREATE INDEX assets_absent ON assets (id) WHERE absent_at IS NOT NULL AND removed_at IS NULL;
+
+-- How long and how much of a project's content is kept. keep_seconds: 0 is for ever, NULL as the
+-- settings say; keep_bytes: NULL is no limit of its own.
 CREATE TABLE retentions (
     project_id TEXT PRIMARY KEY REFERENCES projects (id),
-    keep_seconds BIGINT CHECK (keep_seconds > 0),
+    keep_seconds BIGINT CHECK (keep_seconds >= 0),
     keep_bytes BIGINT CHECK (keep_bytes >= 0)
 );
 
