@@ -19,12 +19,13 @@ from ledger_tools import (
     a_level,
     a_submit,
     everything,
+    followed,
     opened,
     rows,
 )
 
 import gateway
-from gateway import billing, videos
+from gateway import billing, mirror, videos
 from gateway.api.organization import api_keys as of_keys
 from gateway.api.organization import service_accounts as of_accounts
 from gateway.billing import (
@@ -48,7 +49,11 @@ from gateway.cli import orphans as of_orphans
 from gateway.db.database import Database
 from gateway.db.paging import Cursor
 from gateway.db.script import Script
-from gateway.videos import orphans
+from gateway.mirror import keeping, pins
+from gateway.mirror.keeping import Retention
+from gateway.videos import adoption_records, orphans
+from gateway.videos.adoption_records import Stray
+from gateway.videos.objects import Facts
 from gateway.videos.opening import open_submit
 from gateway.videos.orphans import RELEASE_MARGIN_SECONDS, NoOrphan
 from gateway.videos.records import record_orphan
@@ -72,6 +77,11 @@ def nothing() -> Script[None]:
 def an_orphan() -> Script[None]:
     yield from open_submit(a_submit(1), now=NOW)
     yield from record_orphan("vid_1", reason="broken", request_ids=NO_IDS, now=NOW)
+
+
+def a_pinned_video() -> Script[None]:
+    yield from followed()
+    yield from pins.pin_video(BEFORE, "vid_1")
 
 
 @dataclass(frozen=True)
@@ -115,6 +125,16 @@ NO_LIMITS = dict.fromkeys(
         "price_micros",
         "reads_per_minute",
     )
+)
+STRAY = Stray(
+    id="vid_stray",
+    project_id="proj_a",
+    upstream="default",
+    shown="{}",
+    facts=Facts("up_stray", created_at=NOW, completed_at=NOW, fields={}),
+    made_at=NOW,
+    expires_at=LATER,
+    assets={"video": "asset_stray"},
 )
 MADE = {"name": "admin", "expires_at": None}
 BUDGET = "tenant.billing.overage_limit.updated"
@@ -354,6 +374,49 @@ CASES = {
         None,
         lines=2,  # the service account, its key
     ),
+    "keeping.set_retention": Case(
+        lambda change: keeping.set_retention(
+            change, project_id="proj_a", retention=Retention(keep_bytes=5)
+        ),
+        "project.updated",
+        "retention",
+        "proj_a",
+        "proj_a",
+        {"keep_seconds": 60, "keep_bytes": None},
+        {"keep_seconds": None, "keep_bytes": 5},
+        prepare=lambda: keeping.set_retention(
+            BEFORE, project_id="proj_a", retention=Retention(keep_seconds=60)
+        ),
+    ),
+    "pins.pin_video": Case(
+        lambda change: pins.pin_video(change, "vid_1"),
+        "project.updated",
+        "video",
+        "vid_1",
+        "proj_a",
+        {"pinned_at": None},
+        {"pinned_at": LATER},
+        prepare=followed,
+    ),
+    "pins.unpin_video": Case(
+        lambda change: pins.unpin_video(change, "vid_1"),
+        "project.updated",
+        "video",
+        "vid_1",
+        "proj_a",
+        {"pinned_at": NOW},
+        {"pinned_at": None},
+        prepare=a_pinned_video,
+    ),
+    "adoption_records.adopt_video": Case(
+        lambda change: adoption_records.adopt_video(change, STRAY),
+        "project.updated",
+        "video",
+        "vid_stray",
+        "proj_a",
+        None,
+        {"adopted_from": "default", "upstream_id": "up_stray"},
+    ),
     "orphans.settle_orphan": orphan_case(
         lambda change: orphans.settle_orphan(change, "vid_1", list_micros=5),
         {"settled_list_micros": 5},
@@ -371,7 +434,12 @@ CASES = {
 ENDING = {
     *("admin_keys.revoke_admin_key", "alerts.delete_alert", "budgets.remove_budget"),
     "service_accounts.delete_service_account",
-    *("orphans.settle_orphan", "orphans.release_orphan", "orphans.attach_orphan"),
+    *(
+        "pins.unpin_video",
+        "orphans.settle_orphan",
+        "orphans.release_orphan",
+        "orphans.attach_orphan",
+    ),
 }
 
 
@@ -393,7 +461,7 @@ async def lines(database: Database) -> list[dict[str, Any]]:
 def changing() -> set[str]:
     """Every public script that is told of a Change."""
     found = set()
-    for package in (billing, videos):
+    for package in (billing, mirror, videos):
         for info in pkgutil.iter_modules(package.__path__):
             module = importlib.import_module(f"{package.__name__}.{info.name}")
             found |= {

@@ -9,9 +9,10 @@ from typing import Any
 import click
 
 from gateway import errors
+from gateway.alerts import deliver
 from gateway.cli.root import main
 from gateway.config import PREFIX, UpstreamConfig, settings_fields
-from gateway.mirror import turn
+from gateway.mirror import retention, turn
 from gateway.videos import poller, submit
 
 ROOT = Path(__file__).parent.parent
@@ -110,8 +111,8 @@ def test_every_alarm_is_in_the_readme_and_the_reverse() -> None:
 
 
 def test_every_step_is_in_the_map() -> None:
-    steps = {*submit.STEPS, *poller.STEPS, *turn.STEPS}
-    assert set(re.findall(r"`((?:submit|poll|mirror)\.[a-z]+)`", MAP)) == steps
+    steps = {*submit.STEPS, *poller.STEPS, *turn.STEPS, *retention.STEPS, *deliver.STEPS}
+    assert set(re.findall(r"`((?:submit|poll|mirror|retention|alert)\.[a-z]+)`", MAP)) == steps
 
 
 def test_every_file_the_map_names_exists() -> None:
