@@ -11,7 +11,8 @@ from gateway.api.parts import Parts
 from gateway.mirror.backlog import Watching, watch_forever
 from gateway.mirror.retention import Retaining, retain_forever
 from gateway.mirror.throttle import Throttle
-from gateway.mirror.verify import Verifying, log_verified, verify_forever
+from gateway.mirror.verify import Verifying
+from gateway.mirror.verify_turns import log_verified, verify_forever
 from gateway.setup import mail_settings
 from gateway.videos.janitor import Cleaning, clean_forever
 from gateway.videos.poller import Polling, poll_forever

@@ -39,7 +39,7 @@ _BACKLOG: Final = (
     ("video_gateway_mirror_backlog", "Assets that are not mirrored yet."),
     (
         "video_gateway_mirror_oldest_unmirrored_timestamp_seconds",
-        "When the video of the asset that has waited longest was completed.",
+        "When the asset that has waited longest was completed, or found damaged.",
     ),
     (
         "video_gateway_mirror_next_expiry_timestamp_seconds",

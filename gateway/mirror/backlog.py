@@ -24,7 +24,7 @@ class Backlog:
     """What is waiting to be mirrored; times are Unix seconds, None where nothing waits.
 
     Attributes:
-        oldest_at: when the one that has waited longest was completed.
+        oldest_at: when the one that has waited longest was completed, or found damaged.
         next_expiry_at: when the first of the upstream's copies goes.
     """
 
@@ -50,7 +50,8 @@ class Watching:
 def read_backlog() -> Script[Backlog]:
     """Return what is waiting."""
     ((assets, oldest_at, next_expiry_at),) = yield Sql(
-        "SELECT COUNT(*), MIN(created_at), MIN(expires_at) FROM assets WHERE due_at IS NOT NULL"
+        "SELECT COUNT(*), MIN(COALESCE(damaged_at, created_at)), MIN(expires_at) FROM assets"
+        " WHERE due_at IS NOT NULL"
     )
     return Backlog(assets, oldest_at, next_expiry_at)
 

@@ -8,9 +8,9 @@ from typing import Final
 from gateway.mirror.kept import Kept
 from gateway.store import ContentMissing, ContentStore
 
-MISSING: Final = "content_missing"
-WRONG_LENGTH: Final = "content_wrong_length"
-WRONG_BYTES: Final = "content_wrong_bytes"
+MISSING: Final = "store_missing"
+WRONG_LENGTH: Final = "store_wrong_length"
+WRONG_BYTES: Final = "store_wrong_bytes"
 
 
 class Damaged(Exception):

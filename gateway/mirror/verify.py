@@ -7,7 +7,6 @@ has it, and else an alarm rings. What could not be found out changes nothing.
 Several may verify at once: each write says how the record looked before the content was read.
 """
 
-import asyncio
 from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -15,11 +14,9 @@ from enum import Enum
 from functools import partial
 from typing import Final
 
-import structlog
-
 from gateway.clock import Clock
 from gateway.db.database import Database
-from gateway.errors import DatabaseUnavailable, StoreUnavailable
+from gateway.errors import StoreUnavailable
 from gateway.mirror.kept import (
     Kept,
     is_unchanged,
@@ -35,15 +32,9 @@ from gateway.mirror.throttle import Throttle
 from gateway.mirror.walk import Patience, at_once, pages
 from gateway.store import ContentStore
 
-TURN_SECONDS: Final = 60.0
-DAY_SECONDS: Final = 86_400
-# Reading takes its time: what has to be read within so many days is due a tenth earlier.
-_EARLY: Final = 10
 # Of the first mirrored, and as many of the last.
 _SAMPLE: Final = 10
 _TOO_FEW_TO_TELL: Final = 3
-
-_log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 
 class WrongStore(Exception):
@@ -107,9 +98,9 @@ async def verify(
         StoreUnavailable: the store has failed several times in a row; the rest was not looked at.
         WrongStore: it has nothing of what is looked for; nothing was changed.
     """
-    patience = Patience()
+    round_ = _Round(before, Patience(), set())
     listing = partial(list_to_verify, before=before, project_id=project_id)
-    work = partial(_verify_one, verifying, patience, before=before)
+    work = partial(_verify_one, verifying, round_)
     async with aclosing(pages(verifying.database, listing, limit=limit)) as found:
         async for page in found:
             await at_once(page, work, concurrency=verifying.concurrency)
@@ -129,54 +120,34 @@ async def look_for_lost(verifying: Verifying, *, project_id: str | None = None) 
             await at_once(page, work, concurrency=verifying.concurrency)
 
 
-async def verify_forever(
-    verifying: Verifying, *, days: int, turn_seconds: float = TURN_SECONDS
-) -> None:
-    """Verify each asset within so many days, until cancelled; what fails is tried again."""
-    period_seconds = days * DAY_SECONDS * (_EARLY - 1) // _EARLY
-    while True:
-        try:
-            await verify(verifying, before=verifying.clock.now() - period_seconds)
-        except WrongStore:
-            _log.error("store_without_content")
-        except (DatabaseUnavailable, StoreUnavailable) as error:
-            _log.warning("verify_turn_failed", cause=repr(error.__cause__))
-        except Exception:  # noqa: BLE001 - one turn; the log has it
-            _log.exception("verify_turn_failed")
-        await asyncio.sleep(turn_seconds)
+@dataclass(frozen=True, slots=True)
+class _Round:
+    """One call of verify().
+
+    Attributes:
+        verified: what was verified before that second was over, and is therefore listed again.
+    """
+
+    before: int
+    patience: Patience
+    verified: set[str]
 
 
-def log_verified(verified: Verified) -> None:
-    """Write into the log what was found out, where it is not as it should be."""
-    asset = verified.asset
-    log = _log.bind(
-        asset_id=asset.asset_id,
-        video_id=asset.video_id,
-        variant=asset.variant,
-        found=verified.found,
-    )
-    match verified.verdict:
-        case Verdict.LOST:
-            # Kept for a client, and now nobody has it: only a person may have another copy.
-            log.error("content_damaged", expires_at=asset.expires_at)
-        case Verdict.DAMAGED:
-            log.warning("content_quarantined", expires_at=asset.expires_at)
-        case Verdict.NOT_CHECKED:
-            log.warning("content_not_verified", cause=verified.cause)
-
-
-async def _verify_one(
-    verifying: Verifying, patience: Patience, asset: Kept, *, before: int
-) -> None:
+async def _verify_one(verifying: Verifying, round_: _Round, asset: Kept) -> None:
+    if asset.asset_id in round_.verified:
+        return
     try:
         found = await _compare(verifying, asset)
         if found == MISSING:
             await _insist_on_store(verifying)
     except StoreUnavailable as error:
-        await _not_checked(verifying, patience, asset, error)
+        await _not_checked(verifying, round_.patience, asset, error)
     else:
-        patience.answered()
-        verdict = await _write(verifying, asset, found=found, before=before)
+        round_.patience.answered()
+        now = verifying.clock.now()
+        if now <= round_.before:
+            round_.verified.add(asset.asset_id)
+        verdict = await _write(verifying, asset, found=found, now=now)
         verifying.told(Verified(asset, verdict, found))
 
 
@@ -231,11 +202,9 @@ def _unknown(asset: Kept, error: StoreUnavailable) -> Verified:
     return Verified(asset, Verdict.NOT_CHECKED, "store_unavailable", cause)
 
 
-async def _write(verifying: Verifying, asset: Kept, *, found: str | None, before: int) -> Verdict:
-    now = verifying.clock.now()
+async def _write(verifying: Verifying, asset: Kept, *, found: str | None, now: int) -> Verdict:
     if found is None:
-        # Later than `before`, or else this very round would come upon it again.
-        script = partial(write_verified, asset, now=max(now, before + 1))
+        script = partial(write_verified, asset, now=now)
         verdict = Verdict.RIGHT
     else:
         again = now < asset.expires_at
