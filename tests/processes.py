@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +29,8 @@ from gateway.simulator.world import Settings as SimulatorSettings
 
 T = TypeVar("T")
 
+# The folder becomes a disk of its own, which only this command sees and which is gone with it.
+SMALL_DISK = 'mount -t tmpfs -o size="$1" tmpfs "$2" && shift 2 && exec "$@"'
 ENTRY = Path(__file__).with_name("crash_server.py")
 # Of sora-2, 4 seconds, 720p: what `create` asks for.
 PRICE_MICROS = 400_000
@@ -117,11 +119,18 @@ class Scene:
 
     @asynccontextmanager
     async def process(
-        self, step: str | None = None, *, nth: int = 1, act: str = "kill", **changes: Any
+        self,
+        step: str | None = None,
+        *,
+        nth: int = 1,
+        act: str = "kill",
+        under: Callable[[list[str]], list[str]] = list,
+        **changes: Any,
     ) -> AsyncIterator[Process]:
         """Start a gateway, which serves from now on; it is gone when the context ends.
 
-        One that is to strike may have done so before it serves.
+        One that is to strike may have done so before it serves. `under` returns the command that
+        runs this one, such as on_a_small_disk; the process must stay the same.
         """
         told = {
             "settings": self._plain() | changes,
@@ -130,7 +139,7 @@ class Scene:
             "nth": nth,
             "act": act,
         }
-        with _started([sys.executable, str(ENTRY), json.dumps(told)]) as process:
+        with _started(under([sys.executable, str(ENTRY), json.dumps(told)])) as process:
             assert await process.served() or step is not None
             yield process
 
@@ -271,6 +280,42 @@ async def scene(folder: Path, **changes: Any) -> AsyncIterator[Scene]:
         made = Scene(folder, simulator, control, settings, key=key.value)
         made.jump(0)
         yield made
+
+
+def on_a_small_disk(folder: Path, *, size: str, command: Sequence[str | Path]) -> list[str]:
+    """Return a command that runs this one where a folder is a real disk of that size, such as 4m.
+
+    From outside it is seen_by() the process.
+    """
+    alone = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "-Urm"]
+    return [*alone, "sh", "-c", SMALL_DISK, "sh", size, str(folder), *map(str, command)]
+
+
+def seen_by(process: Process, path: Path) -> Path:
+    """Return where a path leads as a process sees it."""
+    return Path(f"/proc/{process.popen.pid}/root{path}")
+
+
+def with_faults(*injected: str, command: Sequence[str]) -> list[str]:
+    """Return a command that runs this one with system calls that fail; see strace(1), inject."""
+    names = ",".join(one.partition(":")[0] for one in injected)
+    faults = [f"--inject={one}" for one in injected]
+    # -D: the command keeps the process id, and strace ends with it.
+    return ["strace", "-D", "-f", "-qqq", "-o", "/dev/null", "-e", names, *faults, *command]
+
+
+def memory(process: Process) -> tuple[int, int]:
+    """Return how many bytes of memory a process has resident, and had at most."""
+    status = Path(f"/proc/{process.popen.pid}/status").read_text()
+    resident, peak = (
+        int(status.partition(f"{name}:")[2].split()[0]) << 10 for name in ("VmRSS", "VmHWM")
+    )
+    return resident, peak
+
+
+def forget_peak(process: Process) -> None:
+    """Let the most memory that a process had be what it has now (proc(5), clear_refs)."""
+    Path(f"/proc/{process.popen.pid}/clear_refs").write_text("5")
 
 
 @contextmanager

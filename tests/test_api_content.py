@@ -152,7 +152,7 @@ async def test_content_of_a_video_that_is_not_completed_is_a_404_in_openais_word
     assert answer.headers["x-should-retry"] == "false"
 
 
-async def test_a_download_waits_for_the_mirror(shared: World) -> None:
+async def test_a_download_waits_for_its_first_byte(shared: World) -> None:
     key = await shared.key()
     video_id = await shared.buy(key, "[[content:delay 1]]")
     await shared.ended(video_id)
@@ -162,18 +162,19 @@ async def test_a_download_waits_for_the_mirror(shared: World) -> None:
     assert answer.content == await shared.control.content(video_id)
 
 
-async def test_a_download_is_told_when_to_come_back_if_the_mirror_takes_long(
+async def test_a_download_is_told_when_to_come_back_if_the_first_byte_takes_long(
     tmp_path: Path,
 ) -> None:
     async with world(tmp_path, content_wait_seconds=0) as made:
         key = await made.key()
-        video_id = await made.buy(key, "[[content:hang*1]]")
+        video_id = await made.buy(key, "[[content:pause*1 0]]")
         await made.ended(video_id)
         async with made.client(key) as client:
             answer = await client.get(f"/videos/{video_id}/content")
             assert (answer.status_code, answer.json()["error"]["code"]) == (409, "content_pending")
             assert answer.headers["retry-after-ms"] == "5000"
             assert "x-should-retry" not in answer.headers
+        await made.control.go_on()
 
 
 async def test_content_that_expired_before_it_was_mirrored_is_a_410_and_an_alarm(
@@ -202,7 +203,7 @@ async def test_content_that_is_no_longer_in_the_store_is_a_410(shared: World) ->
     assert (answer.status_code, answer.json()["error"]["code"]) == (410, "content_expired")
 
 
-async def test_an_unknown_variant_is_refused_and_one_that_is_not_kept_is_a_404(
+async def test_an_unknown_variant_is_refused_and_one_that_is_not_offered_is_a_404(
     finished: Finished,
 ) -> None:
     async with finished.made.client(finished.key) as client:

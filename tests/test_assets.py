@@ -1,6 +1,6 @@
 """Is the mirror's progress written down only by the one whose turn it is?"""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,15 +10,19 @@ from ledger_tools import NOW, claim_one, followed, opened, rows
 
 from gateway.db.database import Database
 from gateway.db.script import Script
-from gateway.videos.assets import (
+from gateway.mirror.assets import (
     AssetClaim,
+    claim_asset,
     claim_assets,
     give_back,
+    is_removed,
     renew,
+    write_absent,
     write_failure,
     write_gone,
     write_mirrored,
 )
+from gateway.mirror.fetch import Wanted
 from gateway.videos.lifecycle import Completed
 from gateway.videos.polls import write_completed
 
@@ -65,9 +69,37 @@ async def test_an_asset_is_claimed_with_what_is_needed_to_fetch_it(database: Dat
         variant="video",
         upstream="default",
         upstream_id="up_1",
+        created_at=NOW,
         expires_at=NOW + 900,
         attempts=1,
+        sha256=None,
     )
+
+
+async def test_a_claim_says_what_is_to_be_downloaded_and_what_the_log_calls_it(
+    database: Database,
+) -> None:
+    mine = await claim(database)
+    assert mine.wanted == Wanted("asset_1", "default", "up_1", "video")
+    assert mine.log_facts == {"video_id": "vid_1"}
+
+
+async def test_one_asset_is_claimed_only_while_it_is_due(database: Database) -> None:
+    await database.run(partial(an_asset, 2, expires_at=NOW + 500))
+    take = partial(claim_asset, "asset_1", lease_ends_at=NOW + LEASE_SECONDS, now=NOW)
+    (mine,) = await database.run(take)
+    assert mine.asset_id == "asset_1"
+    assert await database.run(take) == []
+    assert await database.run(partial(claim_asset, "other", lease_ends_at=NOW, now=NOW)) == []
+
+
+@pytest.mark.parametrize("end", ["give_back", "mirrored", "failure", "gone", "absent"])
+async def test_a_lease_is_seen_from_its_claim_to_its_end(database: Database, end: str) -> None:
+    assert (await asset(database))["leased_at"] is None
+    mine = await claim(database)
+    assert (await asset(database))["leased_at"] == NOW
+    await database.run(writes(mine)[end])
+    assert (await asset(database))["leased_at"] is None
 
 
 async def test_the_asset_nearest_to_its_expiry_is_claimed_first(database: Database) -> None:
@@ -121,6 +153,27 @@ async def test_content_that_is_lost_is_not_fetched_any_more(database: Database) 
     assert (row["gone_at"], row["due_at"], row["failure"]) == (NOW + 901, None, "missing")
 
 
+async def test_a_variant_that_is_not_there_is_not_asked_for_any_more(database: Database) -> None:
+    mine = await claim(database)
+    await database.run(partial(write_absent, mine, failure="http_status", now=NOW + 301))
+    row = await asset(database)
+    assert (row["absent_at"], row["due_at"], row["gone_at"]) == (NOW + 301, None, None)
+
+
+async def test_what_was_damaged_is_claimed_with_the_hash_it_once_had(database: Database) -> None:
+    mine = await claim(database)
+    await database.run(writes(mine)["mirrored"])
+    damage = "UPDATE assets SET mirrored_at = NULL, damaged_at = $1, due_at = $1"
+    await database.run(partial(rows, f"{damage} RETURNING id", NOW))
+    assert (await claim(database)).sha256 == "ab"
+
+
+async def test_what_was_removed_is_said_to_be(database: Database) -> None:
+    assert not await database.read(partial(is_removed, "asset_1"))
+    await database.run(partial(rows, "UPDATE assets SET removed_at = $1 RETURNING id", NOW))
+    assert await database.read(partial(is_removed, "asset_1"))
+
+
 async def test_what_is_given_back_is_due_at_once_but_not_what_is_mirrored(
     database: Database,
 ) -> None:
@@ -137,18 +190,24 @@ async def test_what_is_given_back_is_due_at_once_but_not_what_is_mirrored(
     assert (await asset(database))["due_at"] is None
 
 
-@pytest.mark.parametrize("write", ["renew", "mirrored", "failure", "gone"])
+def writes(claimed: AssetClaim) -> dict[str, Callable[[], Script[Any]]]:
+    """Everything that may be written under a claim."""
+    return {
+        "renew": partial(renew, claimed, lease_ends_at=1),
+        "give_back": partial(give_back, [claimed], now=NOW),
+        "mirrored": partial(
+            write_mirrored, claimed, content_type="video/mp4", size_bytes=1, sha256="ab", now=NOW
+        ),
+        "failure": partial(write_failure, claimed, failure="late", due_at=1),
+        "gone": partial(write_gone, claimed, failure="late", now=NOW),
+        "absent": partial(write_absent, claimed, failure="late", now=NOW),
+    }
+
+
+@pytest.mark.parametrize("write", ["renew", "give_back", "mirrored", "failure", "gone", "absent"])
 async def test_a_write_under_a_lost_claim_changes_nothing(database: Database, write: str) -> None:
     stale = await claim(database)
     await claim(database, now=NOW + LEASE_SECONDS)
-    scripts = {
-        "renew": partial(renew, stale, lease_ends_at=1),
-        "mirrored": partial(
-            write_mirrored, stale, content_type="video/mp4", size_bytes=1, sha256="", now=NOW
-        ),
-        "failure": partial(write_failure, stale, failure="late", due_at=1),
-        "gone": partial(write_gone, stale, failure="late", now=NOW),
-    }
     before = await asset(database)
-    assert not await database.run(scripts[write])
+    assert not await database.run(writes(stale)[write])
     assert await asset(database) == before

@@ -18,7 +18,8 @@ import openai
 import pytest
 from processes import PAST_A_TURN_SECONDS, PRICE_MICROS, Process, Scene, scene
 
-from gateway.videos import mirror, poller, submit
+from gateway.mirror import turn
+from gateway.videos import poller, submit
 from gateway.videos.orphans import RELEASE_MARGIN_SECONDS, attach_orphan, release_orphan
 
 KILLED = -signal.SIGKILL
@@ -52,7 +53,7 @@ async def test_every_named_step_is_reached_in_order(stage: Scene) -> None:
     async with stage.process() as process:
         await bought(stage, process)
         await process.reached("mirror.recorded")
-        assert list(dict.fromkeys(process.steps)) == [*submit.STEPS, *poller.STEPS, *mirror.STEPS]
+        assert list(dict.fromkeys(process.steps)) == [*submit.STEPS, *poller.STEPS, *turn.STEPS]
 
 
 async def test_killed_before_the_record_the_hold_is_kept_until_a_person_has_looked(
@@ -104,7 +105,7 @@ async def test_killed_at_a_step_of_a_poll_the_video_is_settled_once_and_mirrored
         await finished(stage, process)
 
 
-@pytest.mark.parametrize("step", mirror.STEPS)
+@pytest.mark.parametrize("step", turn.STEPS)
 async def test_killed_at_a_step_of_the_mirror_what_is_in_the_store_is_adopted_not_fetched_again(
     stage: Scene, step: str
 ) -> None:
@@ -418,7 +419,7 @@ async def test_killed_again_and_again_nothing_is_bought_twice_and_nothing_is_los
 async def chaos(stage: Scene, chance: random.Random, *, number: int) -> set[str]:
     """Let clients buy from a process that dies somewhere; return the ids they were given."""
     prompts = [f"{chance.choice(CHAOS_FAULTS)} {number}.{one}" for one in range(CHAOS_CLIENTS)]
-    step = chance.choice([*submit.STEPS, *poller.STEPS, *mirror.STEPS])
+    step = chance.choice([*submit.STEPS, *poller.STEPS, *turn.STEPS])
     async with stage.process(step, nth=chance.randint(1, CHAOS_CLIENTS)) as process:
 
         async def buy(prompt: str) -> str | None:

@@ -137,7 +137,7 @@ async def work(client: httpx.AsyncClient, control: Control) -> None:
         "[[fail]]",
         "[[retrieve:404*1]]",
         "[[retrieve:html*1]]",
-        "[[content:truncate*1]]",
+        "[[content:html*1]]",
     ]
     bought = []
     for prompt in prompts:

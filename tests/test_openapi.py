@@ -17,7 +17,6 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from sdk_tools import run
 
 from gateway import __version__, errors
-from gateway.api.content import VARIANTS
 from gateway.api.intent import MAX_IDEMPOTENCY_CHARACTERS
 from gateway.api.listing import DEFAULT_LIMIT, MAX_LIMIT
 from gateway.api.organization import limits, rate_limits
@@ -28,6 +27,7 @@ from gateway.billing.balances import LEVELS, PERIODS
 from gateway.billing.catalogue import UNITS
 from gateway.billing.service_accounts import MEMBER, NO_ROLE, OWNER
 from gateway.db import paging
+from gateway.mirror.kinds import VARIANTS
 from gateway.upstream.requests import OPERATIONS
 from gateway.videos import order
 
