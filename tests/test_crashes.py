@@ -198,7 +198,7 @@ async def test_a_mirror_that_is_stopped_past_its_lease_leaves_the_content_whole(
         async with stage.process() as other:
             await stage.mirrored()
             stopped.resume()
-            await stopped.reached("mirror.recorded")
+            await stopped.logged("mirror_lease_lost")
             assert stopped.said("video_mirrored") == []
             await finished(stage, other)
             for video in await stage.executed():

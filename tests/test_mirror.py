@@ -344,7 +344,8 @@ async def test_a_video_deleted_while_it_is_on_its_way_leaves_nothing_in_the_stor
         await made.control.go_on()
 
         async def over() -> bool:
-            return "mirror.recorded" in made.steps and not await pausing(made)
+            purged = await made.one("SELECT COUNT(*) FROM assets WHERE purged_at IS NOT NULL")
+            return purged == 1 and not await pausing(made)
 
         await eventually(over)
         assert stored(made, asset) == []

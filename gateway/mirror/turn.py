@@ -51,7 +51,7 @@ _GONE_STATUSES: Final = (404, 410)
 # Content may be missing for seconds after completion; what is missing for longer is not there.
 ABSENT_SECONDS: Final = 300
 _ABSENT_STATUSES: Final = (400, 404, 410)
-LEASE_SECONDS: Final = 90
+LEASE_SECONDS: Final = 60
 RENEW_SECONDS: Final = 20
 # A second, then twice as long each time.
 _BACKOFF_LIMIT_SECONDS: Final = 300
