@@ -22,7 +22,7 @@ from gateway.mirror.assets import (
     write_gone,
     write_mirrored,
 )
-from gateway.mirror.fetch import Wanted
+from gateway.mirror.fetched import Wanted
 from gateway.videos.lifecycle import Completed
 from gateway.videos.polls import write_completed
 

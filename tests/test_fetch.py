@@ -16,8 +16,10 @@ from hypothesis import strategies as st
 from test_upstream_server import Act, Peer, Server, answer_and_close, reset, serving
 
 from gateway.errors import ContentPending, StoreUnavailable
-from gateway.mirror.fetch import RESUME_SECONDS, Fetch, FetchFailed, LiveReading, Wanted, Whole
+from gateway.mirror.fetch import RESUME_SECONDS, Fetch
+from gateway.mirror.fetched import FetchFailed, Wanted, Whole
 from gateway.mirror.fetches import Fetches
+from gateway.mirror.live import LiveReading
 from gateway.mirror.throttle import Throttle
 from gateway.simulator.images import make_thumbnail
 from gateway.simulator.mp4 import make_mp4

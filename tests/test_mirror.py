@@ -12,7 +12,8 @@ import pytest_asyncio
 from conftest import LogLines, World, eventually, world
 
 from gateway.db.script import Row
-from gateway.mirror.turn import ABSENT_SECONDS, LEASE_SECONDS, STEPS
+from gateway.mirror.failures import ABSENT_SECONDS
+from gateway.mirror.turn import LEASE_SECONDS, STEPS
 from gateway.simulator.world import Settings as SimulatorSettings
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

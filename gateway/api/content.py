@@ -25,8 +25,9 @@ from gateway.errors import (
     NotFound,
     StoreUnavailable,
 )
-from gateway.mirror.fetch import FetchFailed, LiveReading, Wanted
+from gateway.mirror.fetched import FetchFailed, Wanted
 from gateway.mirror.kinds import VARIANTS, file_name
+from gateway.mirror.live import LiveReading
 from gateway.store import ContentMissing
 from gateway.videos.lifecycle import COMPLETED
 from gateway.videos.reading import find_content

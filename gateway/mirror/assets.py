@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from gateway.db.script import SKIP_LOCKED, Script, Sql
-from gateway.mirror.fetch import Wanted
+from gateway.mirror.fetched import Wanted
 
 _CLAIM: Final = (
     "UPDATE assets SET due_at = $1, leased_at = $2, claim_number = claim_number + 1,"

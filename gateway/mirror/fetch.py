@@ -16,18 +16,16 @@ looks complete.
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import structlog
 
-from gateway.errors import ContentPending, StoreUnavailable
+from gateway.errors import StoreUnavailable
+from gateway.mirror.fetched import Again, FetchFailed, Wanted, Whole
 from gateway.mirror.kinds import KindCheck, NotTheContentError
 from gateway.mirror.spool import Spool
 from gateway.mirror.throttle import Throttle
-from gateway.store import CHUNK_BYTES
 from gateway.upstream.client import Upstream
 from gateway.upstream.content import ContentStream, ContentUnavailable
 
@@ -37,39 +35,6 @@ _BROKEN: Final = frozenset({"truncated", "connection_lost", "answer_timeout"})
 _FOR_NOW: Final = frozenset({408, 429, 500, 502, 503, 504})
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """Which content is to be had from where."""
-
-    asset_id: str
-    upstream: str
-    upstream_id: str
-    variant: str
-
-
-@dataclass(frozen=True, slots=True)
-class Whole:
-    """Content that came down whole and is what it should be."""
-
-    content_type: str
-    size_bytes: int
-    sha256: str
-
-
-class FetchFailed(Exception):
-    """The content could not be had, or not to its end.
-
-    Attributes:
-        reason: a fixed word.
-        status: the upstream's status, or None: no answer came, or it is not about the answer.
-    """
-
-    def __init__(self, reason: str, status: int | None = None) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.status = status
 
 
 class Fetch:
@@ -196,7 +161,7 @@ class Fetch:
             wanted.upstream_id, wanted.variant, offset=offset, validator=self._validator
         ) as stream:
             self._announced(stream)
-            again = _Again(self._digest, had - stream.offset)
+            again = Again(self._digest, had - stream.offset)
             async for chunk in stream.chunks():
                 if fresh := again.beyond(chunk):
                     await self._take(fresh)
@@ -237,54 +202,3 @@ def _failed(error: ContentUnavailable | NotTheContentError) -> FetchFailed:
     if isinstance(error, ContentUnavailable):
         return FetchFailed(error.reason, error.status)
     return FetchFailed(str(error))
-
-
-class _Again:
-    """Passes over what has come before, and insists that it is the same."""
-
-    def __init__(self, digest: "hashlib._Hash", size: int) -> None:
-        self._before = digest.digest()
-        self._left = size
-        self._digest = hashlib.sha256()
-
-    def beyond(self, chunk: bytes) -> bytes:
-        """Return what of the next chunk is new."""
-        if not self._left:
-            return chunk
-        seen = chunk[: self._left]
-        self._digest.update(seen)
-        self._left -= len(seen)
-        if not self._left and self._digest.digest() != self._before:
-            raise FetchFailed("changed")
-        return chunk[len(seen) :]
-
-    def finish(self) -> None:
-        """Insist that at least as much has come as before: without a length nobody else does."""
-        if self._left:
-            raise FetchFailed("changed")
-
-
-class LiveReading:
-    """A Reading of what is still on its way.
-
-    What breaks off raises ContentPending: whoever asks again may get it. `size` is None where
-    nobody knows yet.
-    """
-
-    def __init__(self, fetch: Fetch) -> None:
-        self._fetch = fetch
-        self.size = fetch.size
-        self.file = None
-
-    async def chunks(self, *, start: int, end: int) -> AsyncGenerator[bytes, None]:
-        """Yield the bytes from `start` to before `end`, or to the end, as they come."""
-        while start < end:
-            try:
-                chunk = await self._fetch.read(offset=start, length=min(CHUNK_BYTES, end - start))
-            except FetchFailed as error:
-                raise ContentPending("The copying of this video broke off. Try again.") from error
-            if not chunk:
-                return
-            yield chunk
-            start += len(chunk)
-            await asyncio.sleep(0)

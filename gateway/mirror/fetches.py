@@ -6,7 +6,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gateway.mirror.fetch import Fetch, Wanted
+from gateway.mirror.fetch import Fetch
+from gateway.mirror.fetched import Wanted
 from gateway.mirror.throttle import Throttle
 from gateway.upstream.client import Upstream
 

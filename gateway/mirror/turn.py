@@ -32,12 +32,11 @@ from gateway.mirror.assets import (
     give_back,
     is_removed,
     renew,
-    write_absent,
-    write_failure,
-    write_gone,
     write_mirrored,
 )
-from gateway.mirror.fetch import Fetch, FetchFailed, Whole
+from gateway.mirror.failures import try_again, write_down
+from gateway.mirror.fetch import Fetch
+from gateway.mirror.fetched import FetchFailed, Whole
 from gateway.mirror.fetches import Fetches
 from gateway.mirror.kinds import HEAD_BYTES, NotTheContentError, file_name, type_of
 from gateway.store import CHUNK_BYTES, ContentStore, Described, Writing
@@ -45,17 +44,8 @@ from gateway.turns import Loop, Turns
 
 STEPS: Final = ("mirror.claimed", "mirror.written", "mirror.stored", "mirror.recorded")
 TURN_SECONDS: Final = 1.0
-# How long after its expiry content is asked for, unless the upstream says that it is gone.
-GRACE_SECONDS: Final = 3600
-_GONE_STATUSES: Final = (404, 410)
-# Content may be missing for seconds after completion; what is missing for longer is not there.
-ABSENT_SECONDS: Final = 300
-_ABSENT_STATUSES: Final = (400, 404, 410)
 LEASE_SECONDS: Final = 60
 RENEW_SECONDS: Final = 20
-# A second, then twice as long each time.
-_BACKOFF_LIMIT_SECONDS: Final = 300
-_BACKOFF_DOUBLINGS: Final = 9
 
 T = TypeVar("T")
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
@@ -139,16 +129,17 @@ async def _give_back(mirroring: Mirroring, claims: Sequence[AssetClaim]) -> None
 
 async def mirror(mirroring: Mirroring, claim: AssetClaim) -> None:
     """Mirror one claimed asset, or write down why that failed and when it is tried again."""
+    database, clock = mirroring.database, mirroring.clock
     mirroring.on_step("mirror.claimed")
     log = _log.bind(video_id=claim.video_id, variant=claim.variant, attempt=claim.attempts)
-    begun = mirroring.clock.elapsed()
+    begun = clock.elapsed()
     try:
         whole = await _stored(mirroring, claim) or await _copied(mirroring, claim)
     except StoreUnavailable as error:
         log.error("mirror_store_failed", cause=repr(error.__cause__))
-        await _try_again(mirroring, claim, "store_unavailable", log=log)
+        await try_again(database, clock, claim, "store_unavailable", log=log)
     except FetchFailed as error:
-        await _failed(mirroring, claim, error, log=log)
+        await write_down(database, clock, claim, error, log=log)
     except _LeaseLost:
         log.warning("mirror_lease_lost")
     else:
@@ -159,6 +150,8 @@ async def mirror(mirroring: Mirroring, claim: AssetClaim) -> None:
 
 async def _stored(mirroring: Mirroring, claim: AssetClaim) -> Whole | None:
     # Only whole content gets the key: a turn that died before its record had finished the work.
+    if claim.attempts == 1:
+        return None
     found = await mirroring.store.sha256(claim.asset_id)
     # What has been found damaged is believed only as what it once was.
     if found is None or claim.sha256 not in (None, found[1]):
@@ -247,49 +240,3 @@ async def _record(
         await mirroring.store.delete(claim.asset_id)
     else:
         log.warning("mirror_lease_lost")
-
-
-async def _failed(
-    mirroring: Mirroring,
-    claim: AssetClaim,
-    failed: FetchFailed,
-    *,
-    log: structlog.typing.FilteringBoundLogger,
-) -> None:
-    now = mirroring.clock.now()
-    if _is_absent(claim, failed, now=now):
-        log.info("variant_absent", failure=failed.reason)
-        script = partial(write_absent, claim, failure=failed.reason, now=now)
-        await mirroring.database.run(script)
-    elif _is_gone(claim, failed, now=now):
-        # Paid for and never obtainable: a person decides whether the spend is adjusted.
-        log.error("content_lost", failure=failed.reason, expires_at=claim.expires_at)
-        await mirroring.database.run(partial(write_gone, claim, failure=failed.reason, now=now))
-    else:
-        await _try_again(mirroring, claim, failed.reason, log=log)
-
-
-def _is_absent(claim: AssetClaim, failed: FetchFailed, *, now: int) -> bool:
-    """Tell whether the upstream has no such variant; every video has its film."""
-    long_since = now >= claim.created_at + ABSENT_SECONDS
-    return claim.variant != "video" and failed.status in _ABSENT_STATUSES and long_since
-
-
-def _is_gone(claim: AssetClaim, failed: FetchFailed, *, now: int) -> bool:
-    """Tell whether the upstream's copy has gone: one fault of the network is not the end of it."""
-    if now < claim.expires_at:
-        return False
-    return failed.status in _GONE_STATUSES or now >= claim.expires_at + GRACE_SECONDS
-
-
-async def _try_again(
-    mirroring: Mirroring,
-    claim: AssetClaim,
-    failure: str,
-    *,
-    log: structlog.typing.FilteringBoundLogger,
-) -> None:
-    wait_seconds = min(2 ** min(claim.attempts - 1, _BACKOFF_DOUBLINGS), _BACKOFF_LIMIT_SECONDS)
-    log.warning("mirror_failed", failure=failure, retry_seconds=wait_seconds)
-    due_at = mirroring.clock.now() + wait_seconds
-    await mirroring.database.run(partial(write_failure, claim, failure=failure, due_at=due_at))
