@@ -47,6 +47,7 @@ from gateway.mirror.assets import (
     write_mirrored,
 )
 from gateway.mirror.eviction import remove
+from gateway.mirror.keeping import IS_KEPT
 from gateway.mirror.kept import list_kept, write_damaged
 from gateway.mirror.purge import write_purged
 from gateway.mirror.turn import LEASE_SECONDS
@@ -149,9 +150,11 @@ class Mirrors(RuleBasedStateMachine):
         self.runner.close()
         shutil.rmtree(self.folder)
 
-    @rule(target=writers, place=places, lost=st.booleans())
-    def begin(self, place: int, *, lost: bool) -> Any:
+    @rule(target=writers, place=places, late=st.booleans(), lost=st.booleans())
+    def begin(self, place: int, *, late: bool = False, lost: bool = False) -> Any:
         """Somebody claims an asset that is due; what the store has he takes for his own."""
+        if late:
+            self.time_passes(place, LEASE_SECONDS, changed=True)
         if lost:
             self.lose(self.assets[place])
             self.verify()
@@ -176,7 +179,7 @@ class Mirrors(RuleBasedStateMachine):
     def another_mirrors_it_wholly(self, place: int, *, changed: bool) -> None:
         """The lease of whoever has it ends, and a whole turn of another process follows."""
         self.time_passes(place, LEASE_SECONDS, changed=changed)
-        begun = self.begin(place, lost=False)
+        begun = self.begin(place)
         if isinstance(begun, Writer):
             self.commit(begun)
             self.record(begun)
@@ -247,23 +250,14 @@ class Mirrors(RuleBasedStateMachine):
         self.writers = [one for one in self.writers if one not in dying]
         self.store = FolderStore(self.folder / "content")
 
-    @rule(
-        place=places,
-        seconds=st.sampled_from([1, LEASE_SECONDS // 2, LEASE_SECONDS]),
-        changed=st.booleans(),
-    )
-    def time_passes(self, place: int, seconds: int, *, changed: bool) -> None:
-        """Leases end, and what the upstream has may become another."""
-        self.now += seconds
-        self.upstream.editions[self.assets[place]] += changed
-
-    @rule(target=readers, place=places)
-    def open_for_reading(self, place: int) -> Any:
+    @rule(target=readers, pick=st.integers(min_value=0, max_value=9))
+    def open_for_reading(self, pick: int) -> Any:
         """Somebody opens what the record says is there."""
-        asset_id = self.assets[place]
-        row = self.row(asset_id)
-        if row["mirrored_at"] is None or row["removed_at"] is not None:
+        kept = self.rows(f"SELECT * FROM assets WHERE {IS_KEPT}")
+        if not kept:
             return multiple()
+        row = kept[pick % len(kept)]
+        asset_id = row["id"]
         manager = self.store.reading(asset_id)
         try:
             reading = self.runner.run(entered(manager))
@@ -293,9 +287,12 @@ class Mirrors(RuleBasedStateMachine):
             self.leave(reader.opened)
 
     @rule(
-        place=places, act=st.sampled_from(["evict", "delete", "purge", "lose", "verify", "sweep"])
+        place=places,
+        act=st.sampled_from(
+            ["evict", "delete", "purge", "purge and die", "lose", "verify", "sweep", "wait"]
+        ),
     )
-    def somebody_else_comes(self, place: int, act: str) -> None:
+    def something_else_happens(self, place: int, act: str) -> None:
         asset_id = self.assets[place]
         match act:
             case "evict":
@@ -303,28 +300,31 @@ class Mirrors(RuleBasedStateMachine):
             case "delete":
                 owned = {"project_id": PROJECT, "upstream_id": ASSETS[asset_id]}
                 self.run(partial(delete_video, **owned, now=self.now))
-            case "purge":
-                self.purge(place)
+            case "purge" | "purge and die":
+                self.purge(place, dies=act != "purge")
             case "lose":
                 self.lose(asset_id)
             case "verify":
                 self.verify()
+            case "wait":
+                self.time_passes(place, LEASE_SECONDS // 2, changed=True)
             case _:
                 # All temporary files are old, also of those who still write.
                 later = int(time.time()) + 60
                 self.runner.run(self.store.sweep(older_than_seconds=0, now=later))
 
-    @rule(place=places)
-    def purge_and_die(self, place: int) -> None:
-        """Somebody lets the bytes go of what was removed, and has not written it down."""
-        asset_id = self.assets[place]
-        if self.row(asset_id)["removed_at"] is not None:
-            self.runner.run(self.store.delete(asset_id))
+    def time_passes(self, place: int, seconds: int, *, changed: bool) -> None:
+        """Leases end, and what the upstream has may become another."""
+        self.now += seconds
+        self.upstream.editions[self.assets[place]] += changed
 
-    def purge(self, place: int) -> None:
+    def purge(self, place: int, *, dies: bool) -> None:
+        """Let the bytes go of what was removed; whoever dies has not written it down."""
         asset_id = self.assets[place]
-        if self.row(asset_id)["removed_at"] is not None:
-            self.runner.run(self.store.delete(asset_id))
+        if self.row(asset_id)["removed_at"] is None:
+            return
+        self.runner.run(self.store.delete(asset_id))
+        if not dies:
             self.run(partial(write_purged, [asset_id], now=self.now))
             self.assets[place] = next(self.coming, asset_id)
 
@@ -344,8 +344,8 @@ class Mirrors(RuleBasedStateMachine):
 
     @invariant()
     def what_is_said_to_be_mirrored_is_there(self) -> None:
-        for row in self.rows("SELECT * FROM assets WHERE mirrored_at IS NOT NULL"):
-            if row["removed_at"] is None and row["id"] not in self.lost:
+        for row in self.rows(f"SELECT * FROM assets WHERE {IS_KEPT}"):
+            if row["id"] not in self.lost:
                 found = self.runner.run(self.store.sha256(row["id"]))
                 assert found == (row["size_bytes"], row["sha256"])
 
