@@ -166,7 +166,7 @@ async def refuses(process: Process) -> bool:
     address = httpx.URL(process.base_url)
     try:
         _, writer = await asyncio.open_connection(address.host, address.port)
-    except ConnectionRefusedError:
+    except ConnectionError:  # refused, or taken and dropped in the moment of closing
         return True
     writer.close()
     return False
