@@ -187,6 +187,8 @@ class Fetch:
         self._digest.update(chunk)
         await self._spool.append(chunk)
         self._tell()
+        # Now, not when the upstream pauses: what has come is for whoever waits for it.
+        await asyncio.sleep(0)
         await self._throttle.take(len(chunk))
 
     def _check_whole(self) -> None:

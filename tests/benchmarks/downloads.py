@@ -5,8 +5,9 @@
 Needs nginx and wrk. Server and load have a core each where there are two. Rounds are interleaved:
 in each, nginx (sendfile, one worker) and the gateway (one process) send the same 20 MB file, whole
 to 4 clients and 1 MB ranges to 8; a figure is the median of its rounds. Then cold downloads of
-60 MB: the first byte through the gateway beside the first byte from the upstream itself, in turn. A
-spread above 15 % of either side makes a figure inconclusive.
+60 MB: the first byte through the gateway beside the first byte from the upstream itself, in turn,
+from one that answers at once and from one that takes 50 ms. A spread above 15 % of either side makes
+a figure inconclusive.
 """
 
 import argparse
@@ -33,6 +34,7 @@ import httpx
 from rich.console import Console
 from rich.table import Table
 
+from gateway.simulator.control import Control
 from gateway.simulator.server import run
 from gateway.simulator.world import Settings as SimulatorSettings
 
@@ -41,6 +43,8 @@ WARM_BYTES, COLD_BYTES = 20 * MIB, 60 * MIB
 MOST_SPREAD: Final = 0.15
 SERVER_CORE, LOAD_CORE = "0", "1"
 COLD_DOWNLOADS: Final = 30
+# An upstream on the same machine, and one across a continent.
+AWAY_MS: Final = (0, 50)
 WAIT_SECONDS: Final = 30
 NGINX = """
 daemon off;
@@ -248,16 +252,25 @@ def forget(folder: Path) -> None:
         )
 
 
-def cold(folder: Path) -> Figure:
-    figure = Figure("first byte of a cold 60 MB, beside the upstream", "ms", 1.2, at_least=False)
+async def keep_waiting(upstream_url: str, seconds: float) -> None:
+    """Let the upstream take so long to begin with content."""
+    async with Control(upstream_url) as control:
+        await control.fault("delay", operation="content", value=seconds, times=None)
+
+
+def cold(folder: Path, *, away_ms: int) -> Figure:
+    name = f"first byte of a cold 60 MB, beside an upstream {away_ms} ms away"
+    figure = Figure(name, "ms", 1.2, at_least=False)
     with ExitStack() as stack:
         upstream_url = stack.enter_context(upstream(COLD_BYTES))
-        client, place = stack.enter_context(gateway(folder / "cold", upstream_url))
+        client, place = stack.enter_context(gateway(folder / f"cold{away_ms}", upstream_url))
         video_id = buy(client)
         path = f"videos/{video_id}/content"
         time.sleep(1)  # what was only waited for is in the store now
         key = client.headers["authorization"].removeprefix("Bearer ")
         forget(place)
+        if away_ms:
+            asyncio.run(keep_waiting(upstream_url, away_ms / 1000))
         for _ in range(COLD_DOWNLOADS):
             ours = asyncio.run(first_byte_ms(httpx.URL(f"{client.base_url}{path}"), key))
             theirs = asyncio.run(first_byte_ms(httpx.URL(f"{upstream_url}/{path}"), "sk-simulator"))
@@ -284,7 +297,8 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        figures = [*warm(folder, rounds=asked.rounds, seconds=asked.seconds), cold(folder)]
+        figures = warm(folder, rounds=asked.rounds, seconds=asked.seconds)
+        figures += [cold(folder, away_ms=away_ms) for away_ms in AWAY_MS]
     table = Table("work", "gateway", "beside", "ratio", "goal", "spread", "verdict")
     for one in figures:
         table.add_row(
