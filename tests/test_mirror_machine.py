@@ -23,11 +23,9 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
-    Bundle,
     RuleBasedStateMachine,
-    consumes,
     invariant,
-    multiple,
+    precondition,
     rule,
     run_state_machine_as_test,
 )
@@ -65,8 +63,7 @@ LONG_SECONDS = 3600
 # More than the store writes at once, so that files are seen that are half there.
 CONTENT_BYTES = (1, 70_000, 1_200_000)
 
-writers: Bundle["Writer"] = Bundle("writers")
-readers: Bundle["Reader"] = Bundle("readers")
+picks = st.integers(min_value=0, max_value=9)
 places = st.integers(min_value=0, max_value=PLACES - 1)
 
 
@@ -136,6 +133,7 @@ class Mirrors(RuleBasedStateMachine):
         self.writers: list[Writer] = []
         self.readers: list[Reader] = []
         self.dead: list[Writer] = []
+        self.kept: list[dict[str, Any]] = []
         self.lost: set[str] = set()
         self.coming = iter(ASSETS)
         self.assets = [next(self.coming) for _ in range(PLACES)]
@@ -150,8 +148,8 @@ class Mirrors(RuleBasedStateMachine):
         self.runner.close()
         shutil.rmtree(self.folder)
 
-    @rule(target=writers, place=places, late=st.booleans(), lost=st.booleans())
-    def begin(self, place: int, *, late: bool = False, lost: bool = False) -> Any:
+    @rule(place=places, late=st.booleans(), lost=st.booleans())
+    def begin(self, place: int, *, late: bool = False, lost: bool = False) -> None:
         """Somebody claims an asset that is due; what the store has he takes for his own."""
         if late:
             self.time_passes(place, LEASE_SECONDS, changed=True)
@@ -163,7 +161,7 @@ class Mirrors(RuleBasedStateMachine):
             partial(claim_asset, asset_id, lease_ends_at=self.now + LEASE_SECONDS, now=self.now)
         )
         if not claims:
-            return multiple()
+            return
         writer = Writer(claims[0])
         found = self.runner.run(self.store.sha256(asset_id))
         if found is not None and writer.claim.sha256 in {None, found[1]}:
@@ -173,33 +171,59 @@ class Mirrors(RuleBasedStateMachine):
             writer.opened = self.store.writing(asset_id)
             writer.writing = self.runner.run(entered(writer.opened))
         self.writers.append(writer)
-        return writer
 
     @rule(place=places, changed=st.booleans())
     def another_mirrors_it_wholly(self, place: int, *, changed: bool) -> None:
         """The lease of whoever has it ends, and a whole turn of another process follows."""
         self.time_passes(place, LEASE_SECONDS, changed=changed)
-        begun = self.begin(place)
-        if isinstance(begun, Writer):
-            self.commit(begun)
-            self.record(begun)
+        before = len(self.writers)
+        self.begin(place)
+        for writer in self.writers[before:]:
+            self.put(writer)
+            self.tell(writer)
 
-    @rule(writer=writers, size=st.integers(min_value=1, max_value=1_200_000))
+    @precondition(lambda self: self.writers)
+    @rule(pick=picks, size=st.integers(min_value=1, max_value=1_200_000))
+    def somebody_writes(self, pick: int, size: int) -> None:
+        self.write(self.picked(pick), size)
+
+    @precondition(lambda self: self.writers)
+    @rule(pick=picks)
+    def somebody_puts_it_into_the_store(self, pick: int) -> None:
+        self.put(self.picked(pick))
+
+    @precondition(lambda self: self.writers)
+    @rule(pick=picks)
+    def somebody_writes_it_down(self, pick: int) -> None:
+        self.tell(self.picked(pick))
+
+    @precondition(lambda self: self.writers)
+    @rule(pick=picks, act=st.sampled_from(["renew", "give up", "die", "all die"]))
+    def somebody_comes_to_an_end(self, pick: int, act: str) -> None:
+        writer = self.picked(pick)
+        match act:
+            case "renew" if self.renewed(writer):
+                pass
+            case "renew":
+                self.end(writer)
+            case "give up":
+                self.run(partial(give_back, [writer.claim], now=self.now))
+                self.end(writer)
+            case "die":
+                self.crash([writer])
+            case _:
+                self.crash(list(self.writers))
+                self.store = FolderStore(self.folder / "content")
+
     def write(self, writer: Writer, size: int) -> None:
-        if writer in self.writers and writer.writing is not None:
+        if writer.writing is not None:
             piece = writer.content[writer.at : writer.at + size]
             self.runner.run(writer.writing.write(piece))
             writer.at += len(piece)
 
-    @rule(writer=writers)
-    def keep_the_lease(self, writer: Writer) -> None:
-        if writer in self.writers and not self.renewed(writer):
-            self.end(writer)
-
-    @rule(writer=writers)
-    def commit(self, writer: Writer) -> None:
+    def put(self, writer: Writer) -> None:
         """Write the rest and make it visible; whose temporary file was swept away cannot."""
-        if writer not in self.writers or writer.writing is None:
+        if writer.writing is None:
             return
         self.write(writer, len(writer.content))
         if not self.renewed(writer):
@@ -216,9 +240,9 @@ class Mirrors(RuleBasedStateMachine):
         writer.whole = len(writer.content), hashed(writer.content)
         self.let_go(writer)
 
-    @rule(writer=writers)
-    def record(self, writer: Writer) -> None:
-        if writer not in self.writers or writer.whole is None:
+    def tell(self, writer: Writer) -> None:
+        """Write down what was put into the store."""
+        if writer.whole is None:
             return
         size_bytes, sha256 = writer.whole
         written = self.run(
@@ -235,54 +259,42 @@ class Mirrors(RuleBasedStateMachine):
             self.runner.run(self.store.delete(writer.claim.asset_id))
         self.end(writer)
 
-    @rule(writer=writers)
-    def give_up(self, writer: Writer) -> None:
-        """Somebody is told to stop: he leaves the asset to the next."""
-        if writer in self.writers:
-            self.run(partial(give_back, [writer.claim], now=self.now))
-            self.end(writer)
-
-    @rule(writer=writers, alone=st.booleans())
-    def crash(self, writer: Writer, *, alone: bool) -> None:
-        """Somebody dies, or everybody: nothing is cleaned up."""
-        dying = [one for one in self.writers if one is writer or not alone]
+    def crash(self, dying: list[Writer]) -> None:
+        """Nothing is cleaned up."""
         self.dead += dying
         self.writers = [one for one in self.writers if one not in dying]
-        self.store = FolderStore(self.folder / "content")
 
-    @rule(target=readers, pick=st.integers(min_value=0, max_value=9))
-    def open_for_reading(self, pick: int) -> Any:
+    @precondition(lambda self: self.kept and len(self.readers) < PLACES)
+    @rule(pick=picks)
+    def open_for_reading(self, pick: int) -> None:
         """Somebody opens what the record says is there."""
-        kept = self.rows(f"SELECT * FROM assets WHERE {IS_KEPT}")
-        if not kept:
-            return multiple()
-        row = kept[pick % len(kept)]
+        row = self.kept[pick % len(self.kept)]
         asset_id = row["id"]
         manager = self.store.reading(asset_id)
         try:
             reading = self.runner.run(entered(manager))
         except ContentMissing:
             assert asset_id in self.lost
-            return multiple()
-        assert reading.size == row["size_bytes"]
-        reader = Reader(manager, reading, self.upstream.contents[row["sha256"]])
-        self.readers.append(reader)
-        return reader
-
-    @rule(reader=readers, cuts=st.lists(st.integers(min_value=0, max_value=1_300_000), max_size=2))
-    def read(self, reader: Reader, cuts: list[int]) -> None:
-        """Read a part, or the whole."""
-        if reader not in self.readers:
             return
+        assert reading.size == row["size_bytes"]
+        content = self.upstream.contents[row["sha256"]]
+        self.readers.append(Reader(manager, reading, content))
+
+    @precondition(lambda self: self.readers)
+    @rule(
+        pick=picks,
+        cuts=st.lists(st.integers(min_value=0, max_value=1_300_000), max_size=2),
+        leaves=st.booleans(),
+    )
+    def read(self, pick: int, cuts: list[int], *, leaves: bool) -> None:
+        """Somebody reads a part, or the whole, and may leave then."""
+        reader = self.readers[pick % len(self.readers)]
         size = reader.reading.size
         start, *_, end = sorted([0, size] if len(cuts) < 2 else [min(cut, size) for cut in cuts])
         with suppress(StoreUnavailable):
             part = self.runner.run(collected(reader.reading.chunks(start=start, end=end)))
             assert part == reader.content[start:end]
-
-    @rule(reader=consumes(readers))
-    def stop_reading(self, reader: Reader) -> None:
-        if reader in self.readers:
+        if leaves:
             self.readers.remove(reader)
             self.leave(reader.opened)
 
@@ -344,7 +356,8 @@ class Mirrors(RuleBasedStateMachine):
 
     @invariant()
     def what_is_said_to_be_mirrored_is_there(self) -> None:
-        for row in self.rows(f"SELECT * FROM assets WHERE {IS_KEPT}"):
+        self.kept = self.rows(f"SELECT * FROM assets WHERE {IS_KEPT}")
+        for row in self.kept:
             if row["id"] not in self.lost:
                 found = self.runner.run(self.store.sha256(row["id"]))
                 assert found == (row["size_bytes"], row["sha256"])
@@ -363,7 +376,7 @@ class Mirrors(RuleBasedStateMachine):
                 assert self.runner.run(self.store.size(row["id"])) is None
 
     def everything_can_still_be_mirrored(self) -> None:
-        self.dead, self.writers = [*self.dead, *self.writers], []
+        self.crash(list(self.writers))
         self.verify()
         for place, asset_id in enumerate(self.assets):
             self.another_mirrors_it_wholly(place, changed=False)
@@ -374,6 +387,9 @@ class Mirrors(RuleBasedStateMachine):
     def renewed(self, writer: Writer) -> bool:
         ends_at = self.now + LEASE_SECONDS
         return self.run(partial(renew, writer.claim, lease_ends_at=ends_at))
+
+    def picked(self, pick: int) -> Writer:
+        return self.writers[pick % len(self.writers)]
 
     def end(self, writer: Writer) -> None:
         self.writers.remove(writer)

@@ -6,8 +6,8 @@ Needs nginx and wrk. Server and load have a core each where there are two. Round
 in each, nginx (sendfile, one worker) and the gateway (one process) send the same 20 MB file, whole
 to 4 clients and 1 MB ranges to 8; a figure is the median of its rounds. Then cold downloads of
 60 MB: the first byte through the gateway beside the first byte from the upstream itself, in turn,
-from one that answers at once and from one that takes 50 ms. A spread above 15 % of either side makes
-a figure inconclusive.
+from one that answers at once and from one that takes 50 ms. A spread above 15 % of either side
+makes a figure inconclusive.
 """
 
 import argparse
