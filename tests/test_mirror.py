@@ -117,7 +117,7 @@ async def test_content_that_came_broken_is_never_visible_and_is_fetched_again(
                 assert answer.content == await made.control.content(video_id), fault
                 assert asset["sha256"] == hashlib.sha256(answer.content).hexdigest()
                 assert asset["size_bytes"] == len(answer.content)
-                assert (asset["attempts"], asset["failure"]) == (4, None)
+                assert (asset["attempts"], asset["failure"]) == (4, None), fault
                 own_id = (await made.facts(video_id))["id"]
                 lines = logged.lines("mirror_failed")
                 failures = [line["failure"] for line in lines if line["video_id"] == own_id]
@@ -162,6 +162,17 @@ async def test_a_redirect_on_the_upstream_itself_is_followed(shared: World) -> N
     key = await shared.key()
     video_id = await shared.buy(key, "[[content:relocate path]]")
     assert (await shared.mirrored(video_id))["attempts"] == 1
+
+
+async def test_a_download_that_broke_behind_a_redirect_is_taken_up_there(shared: World) -> None:
+    key = await shared.key()
+    faults = "[[content:relocate path]] [[redirected:truncate*1 5000]]"
+    video_id = await shared.buy(key, faults)
+    asset = await shared.mirrored(video_id)
+    assert asset["attempts"] == 1
+    assert stored(shared, asset)[0].read_bytes() == await shared.control.content(video_id)
+    asked = [one for one in await shared.control.received("redirected") if video_id in one["path"]]
+    assert [one["headers"].get("range") for one in asked] == [None, "bytes=5000-"]
 
 
 async def test_a_redirect_to_a_private_address_is_refused(shared: World) -> None:
@@ -370,18 +381,25 @@ async def test_what_is_in_the_store_already_is_recorded_without_another_download
     assert (await shared.control.state())["videos"][video_id]["contents"] == {"video": 1}
 
 
+@pytest.mark.parametrize("refuses", [False, True])
 async def test_a_store_that_fails_is_an_alarm_and_the_content_is_fetched_once_it_is_back(
-    tmp_path: Path, logged: LogLines
+    tmp_path: Path, logged: LogLines, *, refuses: bool
 ) -> None:
     async with world(tmp_path) as made:
         key = await made.key()
         video_id = await made.buy(key, "[[queue 5]]")
-        store, away = made.settings.store_path, tmp_path / "unmounted"
+        # The folder is not there; or it is, and nothing can be written into it.
+        store = made.settings.store_path / "tmp" if refuses else made.settings.store_path
+        away = tmp_path / "unmounted"
         store.rename(away)
+        if refuses:
+            store.touch()
         await made.control.advance(5)
         made.timeline.offset_seconds += 5
         asset = await failed(made, video_id)
         assert asset["failure"] == "store_unavailable"
+        if refuses:
+            store.unlink()
         away.rename(store)
         made.timeline.offset_seconds += LEASE_SECONDS
         await made.mirrored(video_id)

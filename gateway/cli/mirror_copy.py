@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import click
 
+from gateway.cli.assets import asset_facts
 from gateway.cli.common import (
     EXIT_FAILED,
     LIST_ROWS,
@@ -159,10 +160,7 @@ def _facts(summary: _Summary) -> dict[str, Any]:
         "stopped": summary.stopped,
         "assets": [
             {
-                "asset_id": one.asset.asset_id,
-                "video": one.asset.video_id,
-                "upstream_id": one.asset.upstream_id,
-                "variant": one.asset.variant,
+                **asset_facts(one.asset),
                 "outcome": one.outcome.value,
                 "found": one.found,
                 "cause": one.cause,

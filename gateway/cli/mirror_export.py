@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from gateway.billing.projects import find_project
+from gateway.cli.assets import asset_facts, id_of_project
 from gateway.cli.common import (
     EXIT_FAILED,
     LIST_ROWS,
@@ -113,10 +113,8 @@ class _Summary:
 
 async def _run(errand: _Errand, database: Database) -> _Summary:
     settings = errand.settings
-    project = await database.read(partial(find_project, errand.project))
-    if project is None:
-        raise fail(f"there is no project {errand.project!r}; `projects list` shows them")
-    amount = await database.read(partial(count_kept, project_id=project["id"]))
+    project_id = await id_of_project(errand.project, database)
+    amount = await database.read(partial(count_kept, project_id=project_id))
     try:
         async with open_at(settings.store_url, settings) as store:
             with (
@@ -138,7 +136,7 @@ async def _run(errand: _Errand, database: Database) -> _Summary:
                     told=summary.told,
                 )
                 try:
-                    await export_project(exporting, project_id=project["id"])
+                    await export_project(exporting, project_id=project_id)
                 except StoreUnavailable as error:
                     summary.stopped = str(error)
     except FolderFailed as error:
@@ -157,10 +155,7 @@ def _facts(summary: _Summary, folder: Path) -> dict[str, Any]:
         "stopped": summary.stopped,
         "assets": [
             {
-                "asset_id": one.asset.asset_id,
-                "video": one.asset.video_id,
-                "upstream_id": one.asset.upstream_id,
-                "variant": one.asset.variant,
+                **asset_facts(one.asset),
                 "failure": one.failure,
             }
             for one in summary.failed

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import click
 
-from gateway.billing.projects import find_project
+from gateway.cli.assets import asset_facts, id_of_project
 from gateway.cli.common import (
     EXIT_FAILED,
     LIST_ROWS,
@@ -137,7 +137,8 @@ class _Summary:
 
 async def _run(errand: _Errand, database: Database) -> _Summary:
     settings, clock = errand.settings, system_clock()
-    project_id = await _project_id(errand.project, database)
+    named = errand.project
+    project_id = None if named is None else await id_of_project(named, database)
     before = clock.now() - errand.days * DAY_SECONDS
     amount = await database.read(partial(count_to_verify, before=before, project_id=project_id))
     items = amount.assets if errand.limit is None else min(amount.assets, errand.limit)
@@ -169,15 +170,6 @@ async def _run(errand: _Errand, database: Database) -> _Summary:
     return summary
 
 
-async def _project_id(named: str | None, database: Database) -> str | None:
-    if named is None:
-        return None
-    project = await database.read(partial(find_project, named))
-    if project is None:
-        raise fail(f"there is no project {named!r}; `projects list` shows them")
-    return str(project["id"])
-
-
 def _facts(summary: _Summary) -> dict[str, Any]:
     return {
         "checked": sum(summary.assets[verdict] for verdict in _CHECKED),
@@ -186,11 +178,8 @@ def _facts(summary: _Summary) -> dict[str, Any]:
         "stopped": summary.stopped,
         "assets": [
             {
-                "asset_id": one.asset.asset_id,
-                "video": one.asset.video_id,
-                "upstream_id": one.asset.upstream_id,
+                **asset_facts(one.asset),
                 "project_id": one.asset.project_id,
-                "variant": one.asset.variant,
                 "verdict": one.verdict.value,
                 "found": one.found,
                 "cause": one.cause,
