@@ -15,9 +15,9 @@ import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import pytest
 from hypothesis import settings
@@ -116,12 +116,18 @@ def hashed(content: bytes) -> str:
 
 
 class Mirrors(RuleBasedStateMachine):
-    """A few assets, and everybody who has to do with them."""
+    """A few assets, and everybody who has to do with them.
+
+    Attributes:
+        template: the database that each begins with.
+    """
+
+    template: ClassVar[Path]
 
     def __init__(self) -> None:
         super().__init__()
-        self.folder = Path(tempfile.mkdtemp(prefix="mirrors"))
-        shutil.copy(template(), self.folder / "gateway.db")
+        self.folder = Path(tempfile.mkdtemp(dir=self.template.parent))
+        shutil.copy(self.template, self.folder / "gateway.db")
         self.runner = asyncio.Runner()
         self.stack = AsyncExitStack()
         self.database = self.runner.run(
@@ -139,14 +145,16 @@ class Mirrors(RuleBasedStateMachine):
         self.assets = [next(self.coming) for _ in range(PLACES)]
 
     def teardown(self) -> None:
-        self.everything_can_still_be_mirrored()
-        for one in [*self.writers, *self.dead]:
-            self.let_go(one)
-        for reader in self.readers:
-            self.leave(reader.opened)
-        self.runner.run(self.stack.aclose())
-        self.runner.close()
-        shutil.rmtree(self.folder)
+        try:
+            self.everything_can_still_be_mirrored()
+        finally:
+            for one in [*self.writers, *self.dead]:
+                self.let_go(one)
+            for reader in self.readers:
+                self.leave(reader.opened)
+            self.runner.run(self.stack.aclose())
+            self.runner.close()
+            shutil.rmtree(self.folder)
 
     @rule(place=places, late=st.booleans(), lost=st.booleans())
     def begin(self, place: int, *, late: bool = False, lost: bool = False) -> None:
@@ -172,9 +180,15 @@ class Mirrors(RuleBasedStateMachine):
             writer.writing = self.runner.run(entered(writer.opened))
         self.writers.append(writer)
 
-    @rule(place=places, changed=st.booleans())
-    def another_mirrors_it_wholly(self, place: int, *, changed: bool) -> None:
-        """The lease of whoever has it ends, and a whole turn of another process follows."""
+    @precondition(lambda self: self.writers)
+    @rule(pick=picks, changed=st.booleans())
+    def somebody_is_overtaken(self, pick: int, *, changed: bool) -> None:
+        """His lease ends, and a whole turn of another process follows."""
+        asset_id = self.picked(pick).claim.asset_id
+        if asset_id in self.assets:
+            self.mirror_wholly(self.assets.index(asset_id), changed=changed)
+
+    def mirror_wholly(self, place: int, *, changed: bool) -> None:
         self.time_passes(place, LEASE_SECONDS, changed=changed)
         before = len(self.writers)
         self.begin(place)
@@ -379,7 +393,7 @@ class Mirrors(RuleBasedStateMachine):
         self.crash(list(self.writers))
         self.verify()
         for place, asset_id in enumerate(self.assets):
-            self.another_mirrors_it_wholly(place, changed=False)
+            self.mirror_wholly(place, changed=False)
             row = self.row(asset_id)
             assert row["mirrored_at"] is not None or row["removed_at"] is not None
         self.what_is_said_to_be_mirrored_is_there()
@@ -418,18 +432,11 @@ class Mirrors(RuleBasedStateMachine):
         return self.runner.run(self.database.run(script))
 
 
-@cache
-def template() -> Path:
-    """Return a database with the assets of two videos that have just been completed."""
-    path = Path(tempfile.mkdtemp(prefix="mirrors")) / "gateway.db"
-
-    async def make() -> None:
-        async with opened(path) as database:
-            for number in range(1, len(ASSETS) + 1):
-                await database.run(partial(an_asset, number, expires_at=NOW + 86_400))
-
-    asyncio.run(make())
-    return path
+async def make_template(path: Path) -> None:
+    """Make a database with the assets of videos that have just been completed."""
+    async with opened(path) as database:
+        for number in range(1, len(ASSETS) + 1):
+            await database.run(partial(an_asset, number, expires_at=NOW + 86_400))
 
 
 async def entered(manager: AbstractAsyncContextManager[T]) -> T:
@@ -445,6 +452,8 @@ async def collected(chunks: AsyncGenerator[bytes, None]) -> bytes:
 
 
 @pytest.mark.timeout(LONG_SECONDS)
-def test_whatever_happens_readers_get_whole_content_and_the_record_is_true() -> None:
+def test_whatever_happens_readers_get_whole_content_and_the_record_is_true(tmp_path: Path) -> None:
+    Mirrors.template = tmp_path / "gateway.db"
+    asyncio.run(make_template(Mirrors.template))
     profile = settings.get_profile(os.environ.get("HYPOTHESIS_PROFILE", "short"))
     run_state_machine_as_test(Mirrors, settings=profile)
