@@ -25,9 +25,10 @@ from gateway.errors import (
     NotFound,
     StoreUnavailable,
 )
+from gateway.mirror.failures import STORE_UNAVAILABLE
 from gateway.mirror.fetched import FetchFailed, Wanted
 from gateway.mirror.kinds import VARIANTS, file_name
-from gateway.mirror.live import LiveReading
+from gateway.mirror.live import COME_BACK, LiveReading
 from gateway.store import ContentMissing
 from gateway.videos.lifecycle import COMPLETED
 from gateway.videos.reading import find_content
@@ -37,7 +38,6 @@ MIRRORED_SECONDS: Final = 1.0
 _LOOK_AGAIN_SECONDS: Final = 0.25
 # After a download that failed here: its upstream is not asked again at once.
 _AFTER_FAILURE_SECONDS: Final = 1.0
-_COME_BACK_MILLISECONDS: Final = "5000"
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
@@ -148,8 +148,9 @@ class _Download:
             return False
         if row["due_at"] <= now:
             return await mirror.begin(row["asset_id"])
-        # Another process mirrors it; else it has failed just now, and is tried again at due_at.
-        return row["leased_at"] is not None
+        # Another process mirrors it, or only our store does not take it. Else the download has
+        # failed just now, and is tried again at due_at.
+        return row["leased_at"] is not None or row["failure"] == STORE_UNAVAILABLE
 
     async def _from_store(self, row: Row) -> None:
         if await self._sent_elsewhere(row):
@@ -210,5 +211,5 @@ class _Download:
 def _pending() -> ContentPending:
     return ContentPending(
         "The video is completed and its content is still being copied. Try again soon.",
-        headers={"retry-after-ms": _COME_BACK_MILLISECONDS},
+        headers=COME_BACK,
     )

@@ -20,6 +20,8 @@ from gateway.mirror.fetched import FetchFailed
 
 # How long after its expiry content is asked for, unless the upstream says that it is gone.
 GRACE_SECONDS: Final = 3600
+# The failure of an asset that the upstream has and our store did not take.
+STORE_UNAVAILABLE: Final = "store_unavailable"
 _GONE_STATUSES: Final = (404, 410)
 # Content may be missing for seconds after completion; what is missing for longer is not there.
 ABSENT_SECONDS: Final = 300

@@ -2,11 +2,15 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
+from typing import Final
 
 from gateway.errors import ContentPending
 from gateway.mirror.fetch import Fetch
 from gateway.mirror.fetched import FetchFailed
 from gateway.store import CHUNK_BYTES
+
+# With every answer that says "not yet".
+COME_BACK: Final = {"retry-after-ms": "5000"}
 
 
 class LiveReading:
@@ -27,7 +31,9 @@ class LiveReading:
             try:
                 chunk = await self._fetch.read(offset=start, length=min(CHUNK_BYTES, end - start))
             except FetchFailed as error:
-                raise ContentPending("The copying of this video broke off. Try again.") from error
+                raise ContentPending(
+                    "The copying of this video broke off. Try again.", headers=COME_BACK
+                ) from error
             if not chunk:
                 return
             yield chunk

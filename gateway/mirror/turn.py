@@ -14,6 +14,7 @@ step:
 """
 
 import asyncio
+import hashlib
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -34,12 +35,12 @@ from gateway.mirror.assets import (
     renew,
     write_mirrored,
 )
-from gateway.mirror.failures import try_again, write_down
+from gateway.mirror.failures import STORE_UNAVAILABLE, try_again, write_down
 from gateway.mirror.fetch import Fetch
 from gateway.mirror.fetched import FetchFailed, Whole
 from gateway.mirror.fetches import Fetches
 from gateway.mirror.kinds import HEAD_BYTES, NotTheContentError, file_name, type_of
-from gateway.store import CHUNK_BYTES, ContentStore, Described, Writing
+from gateway.store import CHUNK_BYTES, ContentMissing, ContentStore, Described, Writing
 from gateway.turns import Loop, Turns
 
 STEPS: Final = ("mirror.claimed", "mirror.written", "mirror.stored", "mirror.recorded")
@@ -137,7 +138,7 @@ async def mirror(mirroring: Mirroring, claim: AssetClaim) -> None:
         whole = await _stored(mirroring, claim) or await _copied(mirroring, claim)
     except StoreUnavailable as error:
         log.error("mirror_store_failed", cause=repr(error.__cause__))
-        await try_again(database, clock, claim, "store_unavailable", log=log)
+        await try_again(database, clock, claim, STORE_UNAVAILABLE, log=log)
     except FetchFailed as error:
         await write_down(database, clock, claim, error, log=log)
     except _LeaseLost:
@@ -152,16 +153,24 @@ async def _stored(mirroring: Mirroring, claim: AssetClaim) -> Whole | None:
     # Only whole content gets the key: a turn that died before its record had finished the work.
     if claim.attempts == 1:
         return None
-    found = await mirroring.store.sha256(claim.asset_id)
-    # What has been found damaged is believed only as what it once was.
-    if found is None or claim.sha256 not in (None, found[1]):
-        return None
-    async with mirroring.store.reading(claim.asset_id) as reading:
-        head = reading.chunks(start=0, end=min(reading.size, HEAD_BYTES))
-        async with aclosing(head) as chunks:
-            beginning = b"".join([chunk async for chunk in chunks])
+    digest, beginning = hashlib.sha256(), b""
+    renewed = mirroring.clock.elapsed()
     try:
-        return Whole(type_of(claim.variant, beginning), *found)
+        async with (
+            mirroring.store.reading(claim.asset_id) as reading,
+            aclosing(reading.chunks(start=0, end=reading.size)) as chunks,
+        ):
+            async for chunk in chunks:
+                digest.update(chunk)
+                beginning += chunk[: HEAD_BYTES - len(beginning)]
+                renewed = await _renewed(mirroring, claim, since=renewed)
+    except ContentMissing:
+        return None
+    # What has been found damaged is believed only as what it once was.
+    if claim.sha256 not in (None, digest.hexdigest()):
+        return None
+    try:
+        return Whole(type_of(claim.variant, beginning), reading.size, digest.hexdigest())
     except NotTheContentError:
         return None
 
@@ -188,9 +197,7 @@ async def _copy(mirroring: Mirroring, claim: AssetClaim, fetch: Fetch, writing: 
         chunk = await _patiently(mirroring, claim, read)
         await writing.write(chunk)
         offset += len(chunk)
-        if mirroring.clock.elapsed() - renewed > RENEW_SECONDS:
-            await _renew(mirroring, claim)
-            renewed = mirroring.clock.elapsed()
+        renewed = await _renewed(mirroring, claim, since=renewed)
     return fetch.whole
 
 
@@ -203,6 +210,14 @@ async def _patiently(
                 return await wait()
         except TimeoutError:
             await _renew(mirroring, claim)
+
+
+async def _renewed(mirroring: Mirroring, claim: AssetClaim, *, since: float) -> float:
+    """Keep the claim, if it was last kept long ago; return when it was."""
+    if mirroring.clock.elapsed() - since <= RENEW_SECONDS:
+        return since
+    await _renew(mirroring, claim)
+    return mirroring.clock.elapsed()
 
 
 async def _renew(mirroring: Mirroring, claim: AssetClaim) -> None:

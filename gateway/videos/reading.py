@@ -68,13 +68,14 @@ def find_content(*, upstream_id: str, project_id: str, variant: str) -> Script[R
     """Return what serving one variant needs, or None where the project has no such video.
 
     Columns: status, upstream, then of the asset, None where there is none: asset_id, content_type,
-    size_bytes, sha256, expires_at, mirrored_at, absent_at, gone_at, removed_at, leased_at, due_at.
+    size_bytes, sha256, expires_at, mirrored_at, absent_at, gone_at, removed_at, leased_at, due_at,
+    failure.
     """
     rows = yield Sql(
         "SELECT videos.status, videos.upstream, assets.id AS asset_id, assets.content_type,"
         " assets.size_bytes, assets.sha256, assets.expires_at, assets.mirrored_at,"
-        " assets.absent_at, assets.gone_at, assets.removed_at, assets.leased_at, assets.due_at"
-        " FROM videos"
+        " assets.absent_at, assets.gone_at, assets.removed_at, assets.leased_at, assets.due_at,"
+        " assets.failure FROM videos"
         " LEFT JOIN assets ON assets.video_id = videos.id AND assets.variant = $3"
         " WHERE videos.upstream_id = $1 AND videos.project_id = $2 AND videos.deleted_at IS NULL"
         " AND videos.kind = 'video' ORDER BY videos.created_at, videos.id LIMIT 1",
