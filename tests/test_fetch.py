@@ -503,6 +503,7 @@ async def test_a_live_reading_that_breaks_off_says_that_it_may_come_again() -> N
             async for chunk in LiveReading(fetch).chunks(start=0, end=HALF):
                 received.extend(chunk)
 
-        with pytest.raises(ContentPending):
+        with pytest.raises(ContentPending) as caught:
             await receive()
+        assert caught.value.headers == {"retry-after-ms": "5000"}
         assert bytes(received) == FILM[: HALF - 1]

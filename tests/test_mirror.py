@@ -399,6 +399,11 @@ async def test_a_store_that_fails_is_an_alarm_and_the_content_is_fetched_once_it
         made.timeline.offset_seconds += 5
         asset = await failed(made, video_id)
         assert asset["failure"] == "store_unavailable"
+        # It is long until the next try; the upstream has it all the same.
+        await made.change("UPDATE assets SET due_at = due_at + 30")
+        async with made.client(key) as client:
+            answer = await client.get(f"/videos/{video_id}/content")
+        assert answer.content == await made.control.content(video_id)
         if refuses:
             store.unlink()
         away.rename(store)
