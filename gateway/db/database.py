@@ -1,11 +1,15 @@
 """What may be relied on when a script is run?"""
 
 from collections.abc import Callable
-from typing import Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from gateway.db.script import Script
+from gateway.errors import DatabaseUnavailable
 
 T = TypeVar("T")
+
+UNAVAILABLE: Final = "The database is not available at the moment."
+WAITING_LIMIT: Final = 10_000  # scripts that wait for one connection; the next is refused at once
 
 
 class Database(Protocol):
@@ -16,6 +20,9 @@ class Database(Protocol):
     - A refusal raised by a script undoes that script alone, never another that ran beside it.
     - A result or a refusal is answered only after the commit that covers it.
     - Scripts are serializable: each sees the effects of whole scripts only.
+    - `run_beside` is as atomic and durable, but its scripts run beside others: each statement sees
+      the effects of whole scripts only, and what a script read may change before it is over. It is
+      for scripts whose every statement is right by itself: claims, and writes under a claim.
     - Cancelling the caller of `run` does not interrupt the script.
     - `read` sees one consistent state, and everything committed before it was called.
     - `read` refuses to write.
@@ -29,6 +36,17 @@ class Database(Protocol):
         """Run a fresh script in a transaction that may write, and return its result."""
         ...
 
+    async def run_beside(self, script: Callable[[], Script[T]]) -> T:
+        """Run a fresh script that may write beside others, and return its result."""
+        ...
+
     async def read(self, script: Callable[[], Script[T]]) -> T:
         """Run a fresh script that only reads, and return its result."""
         ...
+
+
+def unavailable(cause: BaseException | None) -> DatabaseUnavailable:
+    """Return the error that a caller hears, and what the log is to say of it."""
+    error = DatabaseUnavailable(UNAVAILABLE)
+    error.__cause__ = cause
+    return error

@@ -26,6 +26,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 
 import aiosqlite
 
+from gateway.db.database import UNAVAILABLE, WAITING_LIMIT, unavailable
 from gateway.db.script import SKIP_LOCKED, Script
 from gateway.db.sqlite_file import PRIMARY_CODE_MASK, prepare_file
 from gateway.errors import DatabaseUnavailable
@@ -35,13 +36,10 @@ T = TypeVar("T")
 BUSY_SECONDS = 10.0  # how long a caller waits for another process that holds the write lock
 ANSWER_SECONDS = 30.0  # how long a caller waits at all: a disk may hang for ever
 GROUP_LIMIT = 256  # scripts under one commit, which fail together when the commit fails
-WAITING_LIMIT = 10_000  # scripts queued on one connection; the next is refused at once
 READERS = 2  # so that one long report does not stand before every other read
 PARAMETER_LIMIT = 1_000  # `$1` … of one statement
 CACHE_KIB = 16 << 10  # of each connection, once it has read that much; SQLite's own is 2 MiB
 WAL_LIMIT_BYTES = 64 << 20  # what a checkpoint leaves of the log's file
-
-UNAVAILABLE = "The database is not available at the moment."
 
 # The fault of one statement; any other code is the database's: https://www.sqlite.org/rescode.html
 _STATEMENT_CODES = {
@@ -95,6 +93,10 @@ class SqliteDatabase:
     async def run(self, script: Callable[[], Script[T]]) -> T:
         """Run a fresh script in a transaction that may write, and return its result."""
         return await self._ask(self.writer, script)
+
+    async def run_beside(self, script: Callable[[], Script[T]]) -> T:
+        """Run a fresh script as `run` does: there is one writer."""
+        return await self.run(script)
 
     async def read(self, script: Callable[[], Script[T]]) -> T:
         """Run a fresh script that only reads, and return its result."""
@@ -167,7 +169,7 @@ class _GroupConnection(sqlite3.Connection):
             answers = [_run_alone(self, waiting) for waiting in group]
             self.execute("COMMIT")
         except (sqlite3.Error, MemoryError) as error:
-            answers = [partial(each.answer.set_exception, _unavailable(error)) for each in group]
+            answers = [partial(each.answer.set_exception, unavailable(error)) for each in group]
         finally:
             if self.in_transaction:  # a COMMIT that failed leaves it open
                 with suppress(sqlite3.Error):  # the first error is the one to hear
@@ -211,12 +213,6 @@ def _speaks_of_database(error: BaseException) -> bool:
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
     # With no extension it is `query_only`: a file that cannot be written refuses at BEGIN.
     return code != sqlite3.SQLITE_READONLY and code & PRIMARY_CODE_MASK not in _STATEMENT_CODES
-
-
-def _unavailable(cause: Exception) -> DatabaseUnavailable:
-    error = DatabaseUnavailable(UNAVAILABLE)
-    error.__cause__ = cause
-    return error
 
 
 def _wait_for_locks(connection: sqlite3.Connection, *, until: float) -> None:

