@@ -8,6 +8,7 @@ that takes a hold reads limit, spend and held of one row at one moment.
 
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from operator import itemgetter
 from typing import Final
 
 from gateway.db.script import Row, Rows, Script, Sql
@@ -21,17 +22,17 @@ PERIODS: Final = ("day", "month", "total")
 ORGANIZATION_ID: Final = "organization"
 _OPEN_ENDED: Final = "all"
 
+STANDING: Final = "id, level, period, period_start, limit_micros, spent_micros, held_micros"
 _TAKE: Final = (
     "UPDATE balances SET held_micros = held_micros + $1"
     " WHERE id IN ($2, $3, $4, $5, $6, $7, $8, $9, $10)"
     " AND (limit_micros IS NULL OR spent_micros + held_micros + $1 <= limit_micros)"
-    " RETURNING id"
+    f" RETURNING {STANDING}"
 )
 _MOVE: Final = (
     "UPDATE balances SET held_micros = held_micros + $1, spent_micros = spent_micros + $2"
     " WHERE id IN ($3, $4, $5, $6, $7, $8, $9, $10, $11)"
 )
-STANDING: Final = "id, level, period, period_start, limit_micros, spent_micros, held_micros"
 _LOOK: Final = (
     f"SELECT {STANDING} FROM balances WHERE id IN ($1, $2, $3, $4, $5, $6, $7, $8, $9) ORDER BY id"
 )
@@ -158,13 +159,19 @@ def take(account: Account, *, amount_micros: int) -> Script[tuple[Standing, ...]
     """
     names = account.balances()
     ids = tuple(name.id for name in names)
-    yield from open_balances(names)
-    taken = yield Sql(_TAKE, (amount_micros, *ids))
-    rows = yield Sql(_LOOK, ids)
+    taken = list((yield Sql(_TAKE, (amount_micros, *ids))))
+    if len(taken) < len(ids):
+        # Only the first hold of a day, a month or a key finds one that is not open yet.
+        yield from open_balances(names)
+        held = {row["id"] for row in taken}
+        left = [one for one in ids if one not in held]
+        padded = left + left[-1:] * (len(ids) - len(left))
+        taken += yield Sql(_TAKE, (amount_micros, *padded))
     if len(taken) < len(ids):
         held = {row["id"] for row in taken}
+        rows = yield Sql(_LOOK, ids)
         raise Refusal(standings([row for row in rows if row["id"] not in held]))
-    return standings(rows)
+    return standings(sorted(taken, key=itemgetter("id")))
 
 
 def look(account: Account) -> Script[tuple[Standing, ...]]:
