@@ -30,6 +30,7 @@ from gateway.billing.audit_log import GATEWAY, Change
 from gateway.clock import Clock, system_clock
 from gateway.config import Settings
 from gateway.db.database import Database
+from gateway.db.url import shown
 from gateway.errors import DatabaseUnavailable
 from gateway.loops import loops as background
 from gateway.mirror.fetches import Fetches
@@ -196,7 +197,7 @@ def _say_started(started: Running, parts: Parts) -> None:
         version=__version__,
         base_url=started.base_url,
         port=started.port,
-        database=str(settings.database_path.absolute()),
+        database=shown(settings.database_url),
         content=settings.store_url,
         upstreams={one.name: one.base_url for one in settings.all_upstreams()},
         ops_port=started.ops_port,

@@ -13,7 +13,8 @@ from gateway.clock import Clock
 from gateway.config import Settings, SettingsError, UpstreamConfig
 from gateway.db.database import Database
 from gateway.db.migrate import migrate
-from gateway.db.sqlite import open_sqlite
+from gateway.db.opening import open_database_url
+from gateway.db.url import DatabaseUrlError
 from gateway.store import ContentStore
 from gateway.store.opening import open_store_url
 from gateway.store.url import StoreUrlError
@@ -54,8 +55,23 @@ def load_catalogue(settings: Settings) -> Catalogue:
 
 @asynccontextmanager
 async def open_database(settings: Settings, *, clock: Clock) -> AsyncIterator[Database]:
-    """Yield the database of the settings, migrated to what this program needs."""
-    async with open_sqlite(settings.database_path) as database:
+    """Yield the database of the settings, migrated to what this program needs.
+
+    Raises:
+        SettingsError: the library for it is not installed.
+        SchemaError, DatabaseUnavailable: it is too new, or cannot be opened.
+    """
+    async with AsyncExitStack() as stack:
+        try:
+            database = await stack.enter_async_context(
+                open_database_url(
+                    settings.database_url,
+                    password=settings.database_password,
+                    connections=settings.database_connections,
+                )
+            )
+        except DatabaseUrlError as error:
+            raise SettingsError([f"database_url {error}"]) from error
         await migrate(database, now=clock.now())
         yield database
 

@@ -100,13 +100,13 @@ async def deliver_forever(delivering: Delivering) -> None:
 
 async def _claim(delivering: Delivering, limit: int) -> list[DeliveryClaim]:
     now = delivering.clock.now()
-    return await delivering.database.run(
+    return await delivering.database.run_beside(
         partial(claim_due, limit=limit, lease_ends_at=now + LEASE_SECONDS, now=now)
     )
 
 
 async def _give_back(delivering: Delivering, claims: Sequence[DeliveryClaim]) -> None:
-    await delivering.database.run(partial(give_back, claims, now=delivering.clock.now()))
+    await delivering.database.run_beside(partial(give_back, claims, now=delivering.clock.now()))
 
 
 async def deliver(delivering: Delivering, claim: DeliveryClaim) -> None:

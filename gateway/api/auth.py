@@ -84,9 +84,9 @@ class Authenticator:
         keys, self._keys.used = self._keys.used, {}
         admin_keys, self._admin_keys.used = self._admin_keys.used, {}
         if keys:
-            await self._database.run(partial(write_used, keys))
+            await self._database.run_beside(partial(write_used, keys))
         if admin_keys:
-            await self._database.run(partial(write_admin_used, admin_keys))
+            await self._database.run_beside(partial(write_admin_used, admin_keys))
 
     async def _read(self, script: Callable[..., Script[K | None]], value_sha256: str) -> K | None:
         return await self._database.read(partial(script, value_sha256, now=self._clock.now()))

@@ -130,18 +130,8 @@ def with_database(
     Only with `make` is a database made where there is none: a command run in the wrong folder must
     not answer from an empty one.
     """
-    path = settings.database_path.absolute()
-    try:
-        there = path.exists()
-    except OSError as error:
-        raise fail(f"cannot look at {path}: {error.strerror}") from error
-    if not there:
-        if not make:
-            raise fail(
-                f"there is no database at {path}: is this the folder that `serve` runs in, or is"
-                " --database-url missing?"
-            )
-        click.echo(f"a new database: {path}", err=True)
+    if settings.database_path is not None:
+        _look_for(settings.database_path.absolute(), make=make)
 
     async def once() -> T:
         async with open_database(settings, clock=system_clock()) as database:
@@ -156,8 +146,25 @@ def with_database(
             f"the project {str(error)!r} is archived, which is for good: nothing can be made or"
             " changed in it; `projects list` shows those that are not"
         ) from error
+    except SettingsError as error:
+        raise WrongSettings(error) from error
     except (GatewayError, SchemaError) as error:
         raise fail(str(error)) from error
+
+
+def _look_for(path: Path, *, make: bool) -> None:
+    try:
+        there = path.exists()
+    except OSError as error:
+        raise fail(f"cannot look at {path}: {error.strerror}") from error
+    if there:
+        return
+    if not make:
+        raise fail(
+            f"there is no database at {path}: is this the folder that `serve` runs in, or is"
+            " --database-url missing?"
+        )
+    click.echo(f"a new database: {path}", err=True)
 
 
 def fail(message: str) -> click.ClickException:

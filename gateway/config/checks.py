@@ -5,12 +5,14 @@ Each check returns what is to be said after the setting's name, or None. Secrets
 
 import base64
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
 from gateway.alerts.failed import DeliveryFailed
 from gateway.alerts.mail import sender_address
 from gateway.billing.key_values import ADMIN, well_formed
+from gateway.db.url import DatabaseUrlError, parse_database_url
 from gateway.store.url import StoreUrlError, parse_store_url
 from gateway.upstream.requests import OPERATIONS
 
@@ -78,10 +80,25 @@ def cost_multiplier(value: int) -> str | None:
 
 def database_url(value: str) -> str | None:
     """Look at a database's URL, in SQLAlchemy's form."""
-    path = value.removeprefix("sqlite:///")
-    if path not in {value, "", ":memory:"}:
+    try:
+        parse_database_url(value)
+    except DatabaseUrlError as error:
+        return str(error)
+    return None
+
+
+def server_url_or_none(value: str) -> str | None:
+    """Look at the URL of a database server that need not be given."""
+    if not value or isinstance(_named(value), str):
         return None
-    return "must be sqlite:///relative/path or sqlite:////absolute/path"
+    return "must be postgresql://user@host:port/name, past the pooler"
+
+
+def _named(value: str) -> Path | str | None:
+    try:
+        return parse_database_url(value)
+    except DatabaseUrlError:
+        return None
 
 
 def store_url(value: str) -> str | None:

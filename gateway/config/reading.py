@@ -138,7 +138,7 @@ def _read(
         plain = name.removesuffix("_file")
         if name in known:
             _keep(values, known[name], value, where=f"{where}: {name}", problems=problems)
-        elif plain in known and known[plain].metadata["secret"]:
+        elif plain in known and known[plain].metadata["from_file"]:
             _keep_secret(values, plain, str(value), where=f"{where}: {name}", problems=problems)
         else:
             problems.append(f"{where}: unknown setting {name!r}")
@@ -158,7 +158,7 @@ def _environment(
         if variable in known:
             one = known[variable]
             _keep(values, one, _parsed(one, text.strip()), where=variable, problems=problems)
-        elif plain in known and known[plain].metadata["secret"]:
+        elif plain in known and known[plain].metadata["from_file"]:
             _keep_secret(values, known[plain].name, text, where=variable, problems=problems)
         elif plain not in of_upstreams:
             problems.append(f"unknown setting {variable}")

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from gateway.billing.catalogue import DEFAULT_UPSTREAM
 from gateway.config import checks
+from gateway.db.url import parse_database_url
 from gateway.upstream.requests import OPERATIONS
 
 # What the relay documents; the other operations are a clear error there, not a forwarded surprise.
@@ -29,10 +30,18 @@ _ACCOUNT_URL_HELP: Final = "where the account's log is; by default the origin of
 
 
 def _setting(
-    default: Any, text: str, *, least: int | None = None, secret: bool = False, check: Any = None
+    default: Any,
+    text: str,
+    *,
+    least: int | None = None,
+    secret: bool = False,
+    from_file: bool = False,
+    check: Any = None,
 ) -> Any:
-    metadata = {"help": text, "least": least, "secret": secret, "check": check}
-    return field(default=default, metadata=metadata, repr=not secret)
+    """Return a setting; `from_file`: also read from a file, as a secret is, but a flag as well."""
+    from_file = from_file or secret
+    metadata = {"help": text, "least": least, "secret": secret, "from_file": from_file}
+    return field(default=default, metadata={**metadata, "check": check}, repr=not from_file)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +84,23 @@ class Settings:
         9090, "port for health; 0 takes a free one", least=0, check=checks.port
     )
     database_url: str = _setting(
-        "sqlite:///data/gateway.db", "where records live", check=checks.database_url
+        "sqlite:///data/gateway.db",
+        "where records live: a file, or postgresql://user@host/name",
+        from_file=True,
+        check=checks.database_url,
+    )
+    database_password: str = _setting(
+        "", "password at the database server, where the URL has none", secret=True
+    )
+    database_direct_url: str = _setting(
+        "",
+        "the database server past its pooler, where changes are listened for; looked for each"
+        " second without it",
+        from_file=True,
+        check=checks.server_url_or_none,
+    )
+    database_connections: int = _setting(
+        10, "connections of one process to the database server", least=3
     )
     store_url: str = _setting("file:data/content", "where content lives", check=checks.store_url)
     store_access_key_id: str = _setting(
@@ -228,9 +253,10 @@ class Settings:
         return self.keep_days * DAY_SECONDS
 
     @property
-    def database_path(self) -> Path:
-        """The SQLite file."""
-        return Path(self.database_url.removeprefix("sqlite:///"))
+    def database_path(self) -> Path | None:
+        """The SQLite file, None where the database is a server."""
+        named = parse_database_url(self.database_url)
+        return named if isinstance(named, Path) else None
 
     @property
     def store_path(self) -> Path:

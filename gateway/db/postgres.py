@@ -37,7 +37,6 @@ from gateway.errors import DatabaseUnavailable
 
 T = TypeVar("T")
 
-CONNECTIONS: Final = 10
 BUSY_SECONDS: Final = 10.0  # how long a caller waits for a lock, or for a server that comes back
 ANSWER_SECONDS: Final = 30.0  # how long a caller waits at all
 IDLE_SECONDS: Final = 3.0  # how long a process that was stopped may hold up all others
@@ -50,7 +49,8 @@ BOOKS_LOCK: Final = 0x766964656F
 async def open_postgres(
     url: str,
     *,
-    connections: int = CONNECTIONS,
+    password: str = "",
+    connections: int,
     busy_seconds: float = BUSY_SECONDS,
     answer_seconds: float = ANSWER_SECONDS,
 ) -> AsyncIterator["PostgresDatabase"]:
@@ -59,7 +59,7 @@ async def open_postgres(
     Leaving waits for what is queued, then closes. Raises DatabaseUnavailable if no connection can
     be made.
     """
-    connecting = Connecting(url)
+    connecting = Connecting(url, password=password)
     try:
         first = await connecting.connect()
     except UNREACHABLE as error:

@@ -32,8 +32,9 @@ _TABLE: Final = re.compile(r"\s*(CREATE|ALTER) TABLE ")
 class Connecting:
     """Makes connections to the server at a URL."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, password: str) -> None:
         self._url = url
+        self._password = password or None
         self._pooled: bool | None = None
 
     async def connect(self) -> asyncpg.Connection:
@@ -62,6 +63,7 @@ class Connecting:
     async def _connect(self, statements: int) -> asyncpg.Connection:
         return await asyncpg.connect(
             self._url,
+            password=self._password,
             timeout=CONNECT_SECONDS,
             statement_cache_size=statements,
             max_cached_statement_lifetime=0,

@@ -44,11 +44,11 @@ async def write_down(
     if _is_absent(claim, failed, now=now):
         log.info("variant_absent", failure=failed.reason)
         script = partial(write_absent, claim, failure=failed.reason, now=now)
-        await database.run(script)
+        await database.run_beside(script)
     elif _is_gone(claim, failed, now=now):
         # Paid for and never obtainable: a person decides whether the spend is adjusted.
         log.error("content_lost", failure=failed.reason, expires_at=claim.expires_at)
-        await database.run(partial(write_gone, claim, failure=failed.reason, now=now))
+        await database.run_beside(partial(write_gone, claim, failure=failed.reason, now=now))
     else:
         await try_again(database, clock, claim, failed.reason, log=log)
 
@@ -80,4 +80,4 @@ async def try_again(
     wait_seconds = min(2 ** min(claim.attempts - 1, _BACKOFF_DOUBLINGS), _BACKOFF_LIMIT_SECONDS)
     log.warning("mirror_failed", failure=failure, retry_seconds=wait_seconds)
     due_at = clock.now() + wait_seconds
-    await database.run(partial(write_failure, claim, failure=failure, due_at=due_at))
+    await database.run_beside(partial(write_failure, claim, failure=failure, due_at=due_at))

@@ -105,7 +105,7 @@ class Mirror:
         """Mirror an asset now, if it is due; tell whether it is being mirrored here."""
         mirroring = self._mirroring
         now = mirroring.clock.now()
-        claims = await mirroring.database.run(
+        claims = await mirroring.database.run_beside(
             partial(claim_asset, asset_id, lease_ends_at=now + LEASE_SECONDS, now=now)
         )
         for claim in claims:
@@ -119,13 +119,13 @@ class _LeaseLost(Exception):
 
 async def _claim(mirroring: Mirroring, limit: int) -> list[AssetClaim]:
     now = mirroring.clock.now()
-    return await mirroring.database.run(
+    return await mirroring.database.run_beside(
         partial(claim_assets, limit=limit, lease_ends_at=now + LEASE_SECONDS, now=now)
     )
 
 
 async def _give_back(mirroring: Mirroring, claims: Sequence[AssetClaim]) -> None:
-    await mirroring.database.run(partial(give_back, claims, now=mirroring.clock.now()))
+    await mirroring.database.run_beside(partial(give_back, claims, now=mirroring.clock.now()))
 
 
 async def mirror(mirroring: Mirroring, claim: AssetClaim) -> None:
@@ -222,7 +222,7 @@ async def _renewed(mirroring: Mirroring, claim: AssetClaim, *, since: float) -> 
 
 async def _renew(mirroring: Mirroring, claim: AssetClaim) -> None:
     lease_ends_at = mirroring.clock.now() + LEASE_SECONDS
-    if not await mirroring.database.run(partial(renew, claim, lease_ends_at=lease_ends_at)):
+    if not await mirroring.database.run_beside(partial(renew, claim, lease_ends_at=lease_ends_at)):
         raise _LeaseLost
 
 
@@ -234,7 +234,7 @@ async def _record(
     begun: float,
     log: structlog.typing.FilteringBoundLogger,
 ) -> None:
-    written = await mirroring.database.run(
+    written = await mirroring.database.run_beside(
         partial(
             write_mirrored,
             claim,

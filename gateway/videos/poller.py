@@ -91,13 +91,13 @@ async def _claim(polling: Polling, limit: int) -> list[Claim]:
         (upstream.settings.retrieve_seconds for upstream in polling.upstreams.values()), default=0
     )
     lease_ends_at = now + int(longest) + LEASE_MARGIN_SECONDS
-    return await polling.database.run(
+    return await polling.database.run_beside(
         partial(claim_due, limit=limit, lease_ends_at=lease_ends_at, now=now)
     )
 
 
 async def _give_back(polling: Polling, claims: Sequence[Claim]) -> None:
-    await polling.database.run(partial(give_back, claims, now=polling.clock.now()))
+    await polling.database.run_beside(partial(give_back, claims, now=polling.clock.now()))
 
 
 async def poll(polling: Polling, claim: Claim) -> None:
@@ -138,7 +138,9 @@ async def _found(
             # An orphan that is remembered is none any more, and is polled as often as any other.
             due_at = _next_poll(polling, claim, orphaned=False, now=now)
             script = partial(write_pending, claim, pending, reply.object, due_at=due_at, now=now)
-            if not await polling.database.run(script):
+            # What a person may be deciding about is written in turn with that.
+            run = polling.database.run if claim.orphaned else polling.database.run_beside
+            if not await run(script):
                 log.warning("poll_lease_lost")
         case Completed() as completed:
             ended = await polling.database.run(
@@ -194,7 +196,8 @@ async def _said_nothing(
         # An upstream that asks for time gets it, within reason.
         due_at = max(due_at, now + min(wait_seconds, ORPHAN_INTERVAL_SECONDS))
         script = partial(write_nothing, claim, missing=missing, due_at=due_at, now=now)
-    if not await polling.database.run(script):
+    run = polling.database.run if over or claim.orphaned else polling.database.run_beside
+    if not await run(script):
         log.warning("poll_lease_lost")
     elif given_up:
         log.warning("poll_given_up", reason=reason)
