@@ -1,4 +1,8 @@
-"""How are due rows worked off, a bounded number at once?"""
+"""How are due rows worked off, a bounded number at once?
+
+Whoever claims a row has it for LEASE_SECONDS, and for as long again whenever the lease is renewed:
+so a turn may take its time, and what a process that died had claimed is due again soon.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -9,6 +13,8 @@ import structlog
 
 from gateway.errors import DatabaseUnavailable
 
+LEASE_SECONDS: Final = 15
+RENEW_SECONDS: Final = 5.0
 FINISH_SECONDS: Final = 5.0
 
 
@@ -35,6 +41,8 @@ class Loop(Generic[C]):
         idle_seconds: how long to wait for `wake` when nothing was due.
         wake: set by whoever knows that something is due now.
         claim: takes at most so many due rows.
+        renew: keeps what is claimed for another LEASE_SECONDS; returns what is no longer ours: its
+            turn is cut off.
         turn: does one thing about one of them and writes the outcome; it may be cut off anywhere.
         give_back: makes due again, at once, what was claimed and will have no turn here; a row that
             its turn has written all the same stays as it was written.
@@ -45,8 +53,10 @@ class Loop(Generic[C]):
     idle_seconds: float
     wake: asyncio.Event
     claim: Callable[[int], Awaitable[Sequence[C]]]
+    renew: Callable[[Sequence[C]], Awaitable[Sequence[C]]]
     turn: Callable[[C], Awaitable[None]]
     give_back: Callable[[Sequence[C]], Awaitable[None]]
+    renew_seconds: float = RENEW_SECONDS
 
 
 class Turns(Generic[C]):
@@ -67,6 +77,7 @@ class Turns(Generic[C]):
         """
         async with asyncio.TaskGroup() as group:
             self._group = group
+            group.create_task(self._renew_forever())
             try:
                 while True:
                     if not await self._fill(group):
@@ -93,6 +104,15 @@ class Turns(Generic[C]):
             self._taken += 1
             self._start(group, one).add_done_callback(self._leave)
         return len(claimed)
+
+    async def _renew_forever(self) -> None:
+        while True:
+            await asyncio.sleep(self._loop.renew_seconds)
+            held = dict(self._under_way)
+            for lost in await _renew(self._loop, list(held.values())):
+                _log.warning("lease_lost", loop=self._loop.name, **lost.log_facts)
+                for task in [task for task, claimed in held.items() if claimed is lost]:
+                    task.cancel()
 
     def _start(self, group: asyncio.TaskGroup, claimed: C) -> asyncio.Task[None]:
         task = group.create_task(_turn(self._loop, claimed))
@@ -133,6 +153,16 @@ async def _claimed(loop: Loop[C], limit: int) -> Sequence[C]:
         _log.warning("turn_not_claimed", loop=loop.name, cause=repr(error.__cause__))
     except Exception:  # noqa: BLE001 - one turn; the log has it
         _log.exception("claim_failed", loop=loop.name)
+    return ()
+
+
+async def _renew(loop: Loop[C], claimed: Sequence[C]) -> Sequence[C]:
+    try:
+        return await loop.renew(claimed) if claimed else ()
+    except DatabaseUnavailable as error:
+        _log.warning("lease_not_renewed", loop=loop.name, cause=repr(error.__cause__))
+    except Exception:  # noqa: BLE001 - the leases end; the log has it
+        _log.exception("renewal_failed", loop=loop.name)
     return ()
 
 

@@ -7,6 +7,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
+from databases import url_of
 import pytest
 from conftest import DEADLINE_SECONDS
 from mail_tools import (
@@ -24,7 +25,8 @@ from mail_tools import (
 from test_alerts_deliver import OK, ids, settled
 from test_upstream_server import serving
 
-from gateway.alerts.deliver import LEASE_SECONDS, STEPS
+from gateway.alerts.deliver import STEPS
+from gateway.turns import LEASE_SECONDS
 
 # How often the receiver has it after a crash at a step and the next process's turn.
 ARRIVALS = {"alert.claimed": 1, "alert.sent": 2, "alert.recorded": 1}
@@ -32,7 +34,7 @@ ARRIVALS = {"alert.claimed": 1, "alert.sent": 2, "alert.recorded": 1}
 
 async def die_at(step: str, database: Path, *, smtp_port: int) -> None:
     """Run a process that delivers until it kills itself at a step."""
-    told = {"step": step, "database": str(database), "smtp_port": smtp_port, "now": NOW}
+    told = {"step": step, "database": url_of(database), "smtp_port": smtp_port, "now": NOW}
     program = str(Path(__file__).with_name("mail_tools.py"))
     process = await asyncio.create_subprocess_exec(sys.executable, program, json.dumps(told))
     try:

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from databases import opened_at
 import pytest
 import trustme
 from conftest import DEADLINE_SECONDS, LogLines, eventually
@@ -29,11 +30,11 @@ from mail_tools import (
 from test_alerts_webhook import received
 from test_upstream_server import Act, Peer, Server, answer_and_close, reply, reset, serving, silence
 
-from gateway.alerts.deliver import CONCURRENCY, GIVE_UP_SECONDS, LEASE_SECONDS, STEPS, deliver
+from gateway.alerts.deliver import CONCURRENCY, GIVE_UP_SECONDS, STEPS, deliver
 from gateway.alerts.outbox import claim_due
 from gateway.db.database import Database
-from gateway.db.sqlite import open_sqlite
 from gateway.errors import DatabaseUnavailable
+from gateway.turns import LEASE_SECONDS
 
 OK = answer_and_close(reply())
 NO = answer_and_close(reply("503 Service Unavailable"))
@@ -313,7 +314,7 @@ async def test_receivers_that_hang_in_every_place_are_left_after_their_deadline(
 async def test_two_processes_deliver_each_alert_once(tmp_path: Path, database: Database) -> None:
     count = 40
     clock = Hands().clock()
-    async with open_sqlite(tmp_path / "gateway.db") as other, serving([OK] * count) as server:
+    async with opened_at(tmp_path / "gateway.db") as other, serving([OK] * count) as server:
         for number in range(count):
             await database.run(partial(put, number, channel=webhook(server.url)))
         async with delivering(database, clock), delivering(other, clock):

@@ -1,8 +1,5 @@
 """Is the mirror's progress written down only by the one whose turn it is?"""
 
-import asyncio
-import hashlib
-import random
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 from pathlib import Path
@@ -11,7 +8,6 @@ from typing import Any
 import pytest
 from ledger_tools import NOW, claim_one, followed, opened, rows
 
-from gateway.clock import Clock
 from gateway.db.database import Database
 from gateway.db.script import Script
 from gateway.mirror.assets import (
@@ -27,11 +23,6 @@ from gateway.mirror.assets import (
     write_mirrored,
 )
 from gateway.mirror.fetched import Wanted
-from gateway.mirror.fetches import Fetches
-from gateway.mirror.throttle import Throttle
-from gateway.mirror.turn import RENEW_SECONDS, Mirroring, mirror
-from gateway.store import CHUNK_BYTES
-from gateway.store.folder import FolderStore
 from gateway.videos.lifecycle import Completed
 from gateway.videos.polls import write_completed
 
@@ -128,7 +119,8 @@ async def test_a_claim_ends_with_its_lease_and_is_counted(database: Database) ->
 
 async def test_a_renewed_claim_is_nobody_elses(database: Database) -> None:
     mine = await claim(database)
-    assert await database.run(partial(renew, mine, lease_ends_at=NOW + 2 * LEASE_SECONDS))
+    longer = partial(renew, [mine], lease_ends_at=NOW + 2 * LEASE_SECONDS)
+    assert await database.run(longer) == []
     take = partial(claim_assets, limit=1, lease_ends_at=NOW + 999, now=NOW + LEASE_SECONDS)
     assert await database.run(take) == []
 
@@ -199,10 +191,14 @@ async def test_what_is_given_back_is_due_at_once_but_not_what_is_mirrored(
     assert (await asset(database))["due_at"] is None
 
 
+def kept_longer(claimed: AssetClaim) -> Script[bool]:
+    return not (yield from renew([claimed], lease_ends_at=1))
+
+
 def writes(claimed: AssetClaim) -> dict[str, Callable[[], Script[Any]]]:
     """Everything that may be written under a claim."""
     return {
-        "renew": partial(renew, claimed, lease_ends_at=1),
+        "renew": partial(kept_longer, claimed),
         "give_back": partial(give_back, [claimed], now=NOW),
         "mirrored": partial(
             write_mirrored, claimed, content_type="video/mp4", size_bytes=1, sha256="ab", now=NOW
@@ -220,46 +216,3 @@ async def test_a_write_under_a_lost_claim_changes_nothing(database: Database, wr
     before = await asset(database)
     assert not await database.run(writes(stale)[write])
     assert await asset(database) == before
-
-
-async def test_while_stored_content_is_hashed_nobody_else_gets_its_lease(
-    database: Database, tmp_path: Path
-) -> None:
-    content = random.Random(5).randbytes(16 * CHUNK_BYTES)
-    store = FolderStore(tmp_path / "content")
-    async with store.writing("asset_1") as writing:
-        await writing.write(content)
-        await writing.commit()
-    seconds = 0
-
-    def elapsed() -> float:
-        nonlocal seconds
-        seconds += RENEW_SECONDS // 2 + 1
-        return seconds
-
-    clock = Clock(lambda: NOW + seconds, elapsed, lambda prefix: prefix, lambda: 0.5)
-    await database.run(partial(write_failure, await claim(database), failure="x", due_at=NOW))
-    mine = await claim(database)
-    others: list[AssetClaim] = []
-
-    async def compete() -> None:
-        while seconds < 3 * LEASE_SECONDS:
-            take = partial(claim_assets, limit=1, lease_ends_at=NOW + 10**6, now=clock.now())
-            others.extend(await database.run(take))
-
-    async with asyncio.TaskGroup() as group:
-        fetches = Fetches(
-            group=group,
-            upstreams={},
-            concurrency=1,
-            max_content_bytes=1,
-            throttle=Throttle(0, elapsed=elapsed),
-        )
-        mirroring = Mirroring(
-            database, store, fetches, clock, 1, asyncio.Event(), on_step=lambda _: None
-        )
-        group.create_task(mirror(mirroring, mine))
-        group.create_task(compete())
-    assert seconds >= 3 * LEASE_SECONDS
-    assert others == []
-    assert (await asset(database))["sha256"] == hashlib.sha256(content).hexdigest()

@@ -13,8 +13,9 @@ from conftest import LogLines, World, eventually, world
 
 from gateway.db.script import Row
 from gateway.mirror.failures import ABSENT_SECONDS
-from gateway.mirror.turn import LEASE_SECONDS, STEPS
+from gateway.mirror.turn import STEPS
 from gateway.simulator.world import Settings as SimulatorSettings
+from gateway.turns import LEASE_SECONDS
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -44,8 +45,8 @@ TYPES = {"video": "video/mp4", "thumbnail": "image/webp", "spritesheet": "image/
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
-    folder = tmp_path_factory.mktemp("mirror")
+async def shared(place: Path) -> AsyncIterator[World]:
+    folder = place / "mirror"
     async with world(folder, content_wait_seconds=0) as made:
         yield made
 

@@ -27,7 +27,7 @@ from processes import (
     with_faults,
 )
 
-from gateway.mirror.turn import LEASE_SECONDS
+from gateway.turns import LEASE_SECONDS
 
 MIB = 1 << 20
 SIZE = 3_000_000
@@ -229,7 +229,7 @@ async def test_who_slept_past_his_lease_does_not_put_old_content_over_new(stage:
             await stage.mirrored()
             await stage.downloads(process, video_id)
             sleeper.resume()
-            await sleeper.logged("mirror_lease_lost")
+            await sleeper.logged("lease_lost")
             (path,) = kept(stage)
             assert hashlib.sha256(path.read_bytes()).hexdigest() == asset(stage)["sha256"]
             for each in (sleeper, process):

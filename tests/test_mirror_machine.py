@@ -48,9 +48,9 @@ from gateway.mirror.eviction import remove
 from gateway.mirror.keeping import IS_KEPT
 from gateway.mirror.kept import list_kept, write_damaged
 from gateway.mirror.purge import write_purged
-from gateway.mirror.turn import LEASE_SECONDS
 from gateway.store import ContentMissing, Reading, Writing
 from gateway.store.folder import FolderStore
+from gateway.turns import LEASE_SECONDS
 from gateway.videos.listing import delete_video
 
 T = TypeVar("T")
@@ -400,7 +400,7 @@ class Mirrors(RuleBasedStateMachine):
 
     def renewed(self, writer: Writer) -> bool:
         ends_at = self.now + LEASE_SECONDS
-        return self.run(partial(renew, writer.claim, lease_ends_at=ends_at))
+        return not self.run(partial(renew, [writer.claim], lease_ends_at=ends_at))
 
     def picked(self, pick: int) -> Writer:
         return self.writers[pick % len(self.writers)]

@@ -10,7 +10,7 @@ import pytest
 import structlog
 
 from gateway.errors import DatabaseUnavailable
-from gateway.turns import FINISH_SECONDS, Loop, Turns
+from gateway.turns import FINISH_SECONDS, LEASE_SECONDS, RENEW_SECONDS, Loop, Turns
 
 DEADLINE_SECONDS = 10.0
 NEVER_SECONDS = 3600.0
@@ -34,6 +34,9 @@ class Yard:
     begun: list[str] = field(default_factory=list)
     ended: list[str] = field(default_factory=list)
     given_back: list[str] = field(default_factory=list)
+    renewed: list[list[str]] = field(default_factory=list)
+    renew_errors: deque[Exception] = field(default_factory=deque)
+    lost: set[str] = field(default_factory=set)
     most: int = 0
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     claiming: asyncio.Event | None = None
@@ -60,6 +63,12 @@ class Yard:
         finally:
             self.ended.append(claimed.video_id)
 
+    async def renew(self, claimed: Sequence[Due]) -> Sequence[Due]:
+        self.renewed.append([one.video_id for one in claimed])
+        if self.renew_errors:
+            raise self.renew_errors.popleft()
+        return [one for one in claimed if one.video_id in self.lost]
+
     async def give_back(self, claimed: Sequence[Due]) -> None:
         self.given_back.extend(one.video_id for one in claimed)
         if self.give_back_error is not None:
@@ -74,10 +83,24 @@ async def until(condition: Callable[[], bool]) -> None:
 
 @asynccontextmanager
 async def working(
-    yard: Yard, *, concurrency: int = 3, idle_seconds: float = NEVER_SECONDS
+    yard: Yard,
+    *,
+    concurrency: int = 3,
+    idle_seconds: float = NEVER_SECONDS,
+    renew_seconds: float = NEVER_SECONDS,
 ) -> AsyncIterator[asyncio.Event]:
     wake = asyncio.Event()
-    loop = Loop("test", concurrency, idle_seconds, wake, yard.claim, yard.turn, yard.give_back)
+    loop = Loop(
+        name="test",
+        concurrency=concurrency,
+        idle_seconds=idle_seconds,
+        wake=wake,
+        claim=yard.claim,
+        renew=yard.renew,
+        turn=yard.turn,
+        give_back=yard.give_back,
+        renew_seconds=renew_seconds,
+    )
     async with asyncio.TaskGroup() as group:
         task = group.create_task(Turns(loop).run())
         yield wake
@@ -189,3 +212,33 @@ async def test_a_lease_that_cannot_be_given_back_does_not_keep_the_loop_from_end
         async with working(yard):
             await until(lambda: len(yard.begun) == 3)
     assert [line["event"] for line in logs] == ["lease_not_given_back"]
+
+
+async def test_a_lease_is_renewed_for_as_long_as_its_turn_takes_whatever_a_renewal_does(
+    yard: Yard,
+) -> None:
+    yard.renew_errors = deque([DatabaseUnavailable("gone"), RuntimeError("a defect")])
+    with structlog.testing.capture_logs() as logs:
+        async with working(yard, renew_seconds=0.001):
+            await until(lambda: len(yard.renewed) >= 5)
+            yard.gate.set()
+            await until(lambda: len(yard.ended) == 10)
+    assert yard.renewed[:5] == [["vid_0", "vid_1", "vid_2"]] * 5
+    assert [line["event"] for line in logs] == ["lease_not_renewed", "renewal_failed"]
+
+
+async def test_a_turn_that_has_lost_its_lease_is_cut_off_and_the_others_go_on(yard: Yard) -> None:
+    yard.lost = {"vid_1"}
+    with structlog.testing.capture_logs() as logs:
+        async with working(yard, renew_seconds=0.001):
+            await until(lambda: "vid_1" in yard.ended)
+            assert yard.ended == ["vid_1"]
+            yard.gate.set()
+            await until(lambda: len(yard.ended) == 10)
+    assert yard.given_back == []
+    told = [(line["event"], line["loop"], line["video_id"]) for line in logs]
+    assert told[0] == ("lease_lost", "test", "vid_1")
+
+
+def test_a_lease_outlasts_a_renewal_that_fails() -> None:
+    assert 2 * RENEW_SECONDS < LEASE_SECONDS

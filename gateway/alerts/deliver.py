@@ -28,6 +28,7 @@ from gateway.alerts.outbox import (
     DeliveryClaim,
     claim_due,
     give_back,
+    renew,
     write_delivered,
     write_failed,
     write_given_up,
@@ -36,13 +37,11 @@ from gateway.alerts.webhook import WEBHOOK_SECONDS, post_event
 from gateway.clock import Clock
 from gateway.db.database import Database
 from gateway.errors import DatabaseUnavailable
-from gateway.turns import Loop, Turns
+from gateway.turns import LEASE_SECONDS, Loop, Turns
 
 STEPS: Final = ("alert.claimed", "alert.sent", "alert.recorded")
 CONCURRENCY: Final = 8
 TURN_SECONDS: Final = 1.0
-# Longer than the longest deadline of a delivery, so that two never make the same one at once.
-LEASE_SECONDS: Final = 60
 FIRST_WAIT_SECONDS: Final = 10
 MAX_WAIT_SECONDS: Final = 3600
 _DOUBLINGS: Final = 9
@@ -67,7 +66,7 @@ class Delivering:
         jitter: a float in [0, 1).
         tls: makes a context that verifies servers. Each delivery has its own: httpx writes its
             ALPN protocol into the context it is given, and a mail server may refuse that.
-        mail_seconds, webhook_seconds: deadlines; their sum with QUIT_SECONDS is below the lease.
+        mail_seconds, webhook_seconds: deadlines.
     """
 
     database: Database
@@ -91,6 +90,7 @@ async def deliver_forever(delivering: Delivering) -> None:
             idle_seconds=TURN_SECONDS,
             wake=delivering.wake,
             claim=partial(_claim, delivering),
+            renew=partial(_renew, delivering),
             turn=partial(deliver, delivering),
             give_back=partial(_give_back, delivering),
         )
@@ -103,6 +103,11 @@ async def _claim(delivering: Delivering, limit: int) -> list[DeliveryClaim]:
     return await delivering.database.run_beside(
         partial(claim_due, limit=limit, lease_ends_at=now + LEASE_SECONDS, now=now)
     )
+
+
+async def _renew(delivering: Delivering, claims: Sequence[DeliveryClaim]) -> list[DeliveryClaim]:
+    lease_ends_at = delivering.clock.now() + LEASE_SECONDS
+    return await delivering.database.run_beside(partial(renew, claims, lease_ends_at=lease_ends_at))
 
 
 async def _give_back(delivering: Delivering, claims: Sequence[DeliveryClaim]) -> None:

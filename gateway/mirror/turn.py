@@ -15,11 +15,11 @@ step:
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, TypeVar
+from typing import Final
 
 import structlog
 
@@ -41,14 +41,11 @@ from gateway.mirror.fetched import FetchFailed, Whole
 from gateway.mirror.fetches import Fetches
 from gateway.mirror.kinds import HEAD_BYTES, NotTheContentError, file_name, type_of
 from gateway.store import CHUNK_BYTES, ContentMissing, ContentStore, Described, Writing
-from gateway.turns import Loop, Turns
+from gateway.turns import LEASE_SECONDS, Loop, Turns
 
 STEPS: Final = ("mirror.claimed", "mirror.written", "mirror.stored", "mirror.recorded")
 TURN_SECONDS: Final = 1.0
-LEASE_SECONDS: Final = 60
-RENEW_SECONDS: Final = 20
 
-T = TypeVar("T")
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 
@@ -83,6 +80,7 @@ class Mirror:
                 idle_seconds=TURN_SECONDS,
                 wake=mirroring.wake,
                 claim=partial(_claim, mirroring),
+                renew=partial(_renew, mirroring),
                 turn=partial(mirror, mirroring),
                 give_back=partial(_give_back, mirroring),
             )
@@ -124,6 +122,11 @@ async def _claim(mirroring: Mirroring, limit: int) -> list[AssetClaim]:
     )
 
 
+async def _renew(mirroring: Mirroring, claims: Sequence[AssetClaim]) -> list[AssetClaim]:
+    lease_ends_at = mirroring.clock.now() + LEASE_SECONDS
+    return await mirroring.database.run_beside(partial(renew, claims, lease_ends_at=lease_ends_at))
+
+
 async def _give_back(mirroring: Mirroring, claims: Sequence[AssetClaim]) -> None:
     await mirroring.database.run_beside(partial(give_back, claims, now=mirroring.clock.now()))
 
@@ -142,7 +145,7 @@ async def mirror(mirroring: Mirroring, claim: AssetClaim) -> None:
     except FetchFailed as error:
         await write_down(database, clock, claim, error, log=log)
     except _LeaseLost:
-        log.warning("mirror_lease_lost")
+        log.warning("lease_lost", loop="mirror")
     else:
         mirroring.on_step("mirror.stored")
         await _record(mirroring, claim, whole, begun=begun, log=log)
@@ -154,7 +157,6 @@ async def _stored(mirroring: Mirroring, claim: AssetClaim) -> Whole | None:
     if claim.attempts == 1:
         return None
     digest, beginning = hashlib.sha256(), b""
-    renewed = mirroring.clock.elapsed()
     try:
         async with (
             mirroring.store.reading(claim.asset_id) as reading,
@@ -163,7 +165,6 @@ async def _stored(mirroring: Mirroring, claim: AssetClaim) -> Whole | None:
             async for chunk in chunks:
                 digest.update(chunk)
                 beginning += chunk[: HEAD_BYTES - len(beginning)]
-                renewed = await _renewed(mirroring, claim, since=renewed)
     except ContentMissing:
         return None
     # What has been found damaged is believed only as what it once was.
@@ -177,53 +178,27 @@ async def _stored(mirroring: Mirroring, claim: AssetClaim) -> Whole | None:
 
 async def _copied(mirroring: Mirroring, claim: AssetClaim) -> Whole:
     async with mirroring.fetches.join(claim.wanted) as fetch:
-        await _patiently(mirroring, claim, fetch.ready)
+        await fetch.ready()
         name = file_name(claim.upstream_id, fetch.content_type)
         async with mirroring.store.writing(
             claim.asset_id, Described(fetch.content_type, name)
         ) as writing:
-            whole = await _copy(mirroring, claim, fetch, writing)
+            whole = await _copy(fetch, writing)
             mirroring.on_step("mirror.written")
             # Whoever slept past his lease would put this in place of what others have mirrored.
-            await _renew(mirroring, claim)
+            if await _renew(mirroring, [claim]):
+                raise _LeaseLost
             await writing.commit()
     return whole
 
 
-async def _copy(mirroring: Mirroring, claim: AssetClaim, fetch: Fetch, writing: Writing) -> Whole:
-    offset, renewed = 0, mirroring.clock.elapsed()
+async def _copy(fetch: Fetch, writing: Writing) -> Whole:
+    offset = 0
     while fetch.whole is None or offset < fetch.whole.size_bytes:
-        read = partial(fetch.read, offset=offset, length=CHUNK_BYTES)
-        chunk = await _patiently(mirroring, claim, read)
+        chunk = await fetch.read(offset=offset, length=CHUNK_BYTES)
         await writing.write(chunk)
         offset += len(chunk)
-        renewed = await _renewed(mirroring, claim, since=renewed)
     return fetch.whole
-
-
-async def _patiently(
-    mirroring: Mirroring, claim: AssetClaim, wait: Callable[[], Awaitable[T]]
-) -> T:
-    while True:
-        try:
-            async with asyncio.timeout(RENEW_SECONDS):
-                return await wait()
-        except TimeoutError:
-            await _renew(mirroring, claim)
-
-
-async def _renewed(mirroring: Mirroring, claim: AssetClaim, *, since: float) -> float:
-    """Keep the claim, if it was last kept long ago; return when it was."""
-    if mirroring.clock.elapsed() - since <= RENEW_SECONDS:
-        return since
-    await _renew(mirroring, claim)
-    return mirroring.clock.elapsed()
-
-
-async def _renew(mirroring: Mirroring, claim: AssetClaim) -> None:
-    lease_ends_at = mirroring.clock.now() + LEASE_SECONDS
-    if not await mirroring.database.run_beside(partial(renew, claim, lease_ends_at=lease_ends_at)):
-        raise _LeaseLost
 
 
 async def _record(
@@ -254,4 +229,4 @@ async def _record(
         # Deleted while it was on its way, perhaps after the store had been cleared of it.
         await mirroring.store.delete(claim.asset_id)
     else:
-        log.warning("mirror_lease_lost")
+        log.warning("lease_lost", loop="mirror")

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from gateway.db.leases import renew_leases
 from gateway.db.script import SKIP_LOCKED, Row, Script, Sql
 from gateway.videos.lifecycle import Terms
 from gateway.videos.objects import Facts
@@ -67,6 +68,13 @@ def claim_due(*, limit: int, lease_ends_at: int, now: int) -> Script[list[Claim]
     marks = ", ".join(f"${number}" for number in range(1, len(rows) + 1))
     claimed = yield Sql(f"{_CLAIMED}({marks})", tuple(row["id"] for row in rows))
     return [_claim(row) for row in claimed]
+
+
+def renew(claims: Sequence[Claim], *, lease_ends_at: int) -> Script[list[Claim]]:
+    """Keep claims for longer; return those that are no longer ours."""
+    numbers = {claim.video_id: claim.claim_number for claim in claims}
+    lost = yield from renew_leases("videos", numbers, lease_ends_at=lease_ends_at)
+    return [claim for claim in claims if claim.video_id in lost]
 
 
 def give_back(claims: Sequence[Claim], *, now: int) -> Script[None]:

@@ -15,11 +15,11 @@ import structlog
 
 from gateway.clock import Clock
 from gateway.db.database import Database
-from gateway.turns import Loop, Turns
+from gateway.turns import LEASE_SECONDS, Loop, Turns
 from gateway.upstream.client import Upstream
 from gateway.upstream.envelopes import RequestIds
 from gateway.upstream.replies import Found, Missing, Unclear
-from gateway.videos.claims import Claim, claim_due, give_back
+from gateway.videos.claims import Claim, claim_due, give_back, renew
 from gateway.videos.lifecycle import Completed, Failed, Pending, judge
 from gateway.videos.polls import (
     Ended,
@@ -35,7 +35,6 @@ STEPS: Final = ("poll.claimed", "poll.answered", "poll.recorded")
 # How often the database is asked for due videos; due_at has whole seconds.
 TURN_SECONDS: Final = 0.25
 # Longer than a poll may take, so that a lease ends only when its poller is gone.
-LEASE_MARGIN_SECONDS: Final = 30
 ORPHAN_INTERVAL_SECONDS: Final = 3600
 # An upstream that has lost a video says so every time; one that was restarted, for a while.
 MISSING_POLLS_LIMIT: Final = 10
@@ -78,6 +77,7 @@ async def poll_forever(polling: Polling) -> None:
             idle_seconds=TURN_SECONDS,
             wake=asyncio.Event(),
             claim=partial(_claim, polling),
+            renew=partial(_renew, polling),
             turn=partial(poll, polling),
             give_back=partial(_give_back, polling),
         )
@@ -87,13 +87,14 @@ async def poll_forever(polling: Polling) -> None:
 
 async def _claim(polling: Polling, limit: int) -> list[Claim]:
     now = polling.clock.now()
-    longest = max(
-        (upstream.settings.retrieve_seconds for upstream in polling.upstreams.values()), default=0
-    )
-    lease_ends_at = now + int(longest) + LEASE_MARGIN_SECONDS
     return await polling.database.run_beside(
-        partial(claim_due, limit=limit, lease_ends_at=lease_ends_at, now=now)
+        partial(claim_due, limit=limit, lease_ends_at=now + LEASE_SECONDS, now=now)
     )
+
+
+async def _renew(polling: Polling, claims: Sequence[Claim]) -> list[Claim]:
+    lease_ends_at = polling.clock.now() + LEASE_SECONDS
+    return await polling.database.run_beside(partial(renew, claims, lease_ends_at=lease_ends_at))
 
 
 async def _give_back(polling: Polling, claims: Sequence[Claim]) -> None:
@@ -141,7 +142,7 @@ async def _found(
             # What a person may be deciding about is written in turn with that.
             run = polling.database.run if claim.orphaned else polling.database.run_beside
             if not await run(script):
-                log.warning("poll_lease_lost")
+                log.warning("lease_lost", loop="poll")
         case Completed() as completed:
             ended = await polling.database.run(
                 partial(
@@ -198,7 +199,7 @@ async def _said_nothing(
         script = partial(write_nothing, claim, missing=missing, due_at=due_at, now=now)
     run = polling.database.run if over or claim.orphaned else polling.database.run_beside
     if not await run(script):
-        log.warning("poll_lease_lost")
+        log.warning("lease_lost", loop="poll")
     elif given_up:
         log.warning("poll_given_up", reason=reason)
     elif orphaned:
@@ -211,7 +212,7 @@ def _report_end(
     log: structlog.typing.FilteringBoundLogger, ended: Ended, event: str, **facts: object
 ) -> None:
     if not ended.written:
-        log.warning("poll_lease_lost")
+        log.warning("lease_lost", loop="poll")
     elif ended.correction_micros:
         log.error("ended_hold_corrected", correction_micros=ended.correction_micros, **facts)
     else:
