@@ -6,7 +6,7 @@ listening ports; everything is made once, here, and passed on.
 
 import asyncio
 import contextlib
-import socket
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -30,13 +30,14 @@ from gateway.billing.audit_log import GATEWAY, Change
 from gateway.clock import Clock, system_clock
 from gateway.config import Settings
 from gateway.db.database import Database
+from gateway.db.server_time import ServerTime
 from gateway.db.url import shown
 from gateway.errors import DatabaseUnavailable
 from gateway.loops import loops as background
 from gateway.mirror.fetches import Fetches
 from gateway.mirror.throttle import Throttle
 from gateway.mirror.turn import Mirror, Mirroring
-from gateway.server import Server, listen, serve, stop
+from gateway.server import Ports, Server, open_ports, port_of, serve, stop
 from gateway.setup import load_catalogue, open_database, open_store, upstream_settings
 from gateway.upstream.client import Upstream
 from gateway.videos.submit import Means
@@ -70,22 +71,29 @@ async def running(
     *,
     clock: Clock | None = None,
     on_step: Callable[[str], None] = lambda _: None,
+    shared: Ports | None = None,
 ) -> AsyncIterator[Running]:
     """Run a gateway while the context is open; leaving it drains, then stops.
 
-    `on_step` is told the name of every step of submit, poll and mirror as it is reached.
+    Args:
+        settings: what it is to be.
+        clock: instead of the system's.
+        on_step: told the name of every step of submit, poll and mirror as it is reached.
+        shared: listening sockets that other processes accept from, too, instead of its own.
 
     Raises:
         SettingsError: the catalogue is wrong, or a port cannot be had.
         SchemaError: the database is newer than this program.
         DatabaseUnavailable: the database cannot be opened.
     """
-    clock = clock or system_clock()
+    server_time = ServerTime(time.time)
+    clock = clock or system_clock(lambda: server_time.ahead_seconds)
     catalogue = load_catalogue(settings)
     async with AsyncExitStack() as stack:
-        api_socket = stack.enter_context(listen(settings.host, settings.port))
-        ops_socket = stack.enter_context(listen(settings.ops_host, settings.ops_port))
+        ports = shared or stack.enter_context(open_ports(settings))
         database = await stack.enter_async_context(open_database(settings, clock=clock))
+        if settings.database_path is None:
+            await server_time.measure(database)
         await _take_admin_key(settings.admin_key, database=database, clock=clock)
         store = await stack.enter_async_context(open_store(settings))
         upstreams = {
@@ -114,16 +122,22 @@ async def running(
             mirrored=Recent(clock, seconds=MIRRORED_SECONDS),
             authenticator=Authenticator(database=database, clock=clock),
             reads=Reads(clock=clock, default_per_minute=settings.read_requests_per_minute),
-            health=Health(clock=clock),
+            health=Health(clock=clock, server_time=server_time),
             work=work,
             submitting=_means(settings, database=database, work=work, clock=clock, on_step=on_step),
         )
         loops = [group.create_task(loop) for loop in background(parts, on_step=on_step)]
         servers = [
-            await serve(group, app, listening, shutdown_seconds=settings.shutdown_seconds)
-            for app, listening in ((api_app(parts), api_socket), (_ops(parts), ops_socket))
+            await serve(
+                group,
+                app,
+                listening,
+                shutdown_seconds=settings.shutdown_seconds,
+                shared=shared is not None,
+            )
+            for app, listening in ((api_app(parts), ports.api), (_ops(parts), ports.ops))
         ]
-        started = Running(settings.host, port=_port(api_socket), ops_port=_port(ops_socket))
+        started = Running(settings.host, port=port_of(ports.api), ops_port=port_of(ports.ops))
         _say_started(started, parts)
         try:
             yield started
@@ -184,10 +198,6 @@ def _ops(parts: Parts) -> ASGIApp:
         parts.database, clock=parts.clock, max_projects=parts.settings.metrics_max_projects
     )
     return ops_app(parts.health, metrics)
-
-
-def _port(listening: socket.socket) -> int:
-    return int(listening.getsockname()[1])
 
 
 def _say_started(started: Running, parts: Parts) -> None:

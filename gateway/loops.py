@@ -65,7 +65,23 @@ def loops(parts: Parts, *, on_step: Callable[[str], None]) -> Iterator[Coroutine
     yield from _verify(parts)
     yield clean_forever(Cleaning(database=parts.database, store=parts.store, clock=parts.clock))
     yield write_used_forever(parts.authenticator)
+    if settings.database_direct_url:
+        yield _listen(parts)
+    if settings.database_path is None:
+        yield parts.health.server_time.measure_forever(parts.database)
     yield watch(parts.health, database=parts.database, store=parts.store)
+
+
+def _listen(parts: Parts) -> Coroutine[Any, Any, None]:
+    # Only here: a gateway with a file of its own needs no library for servers.
+    from gateway.db.listening import listen_forever  # noqa: PLC0415 - see above
+
+    return listen_forever(
+        parts.settings.database_direct_url,
+        password=parts.settings.database_password,
+        heard=parts.authenticator.forget,
+        listening=parts.authenticator.listening,
+    )
 
 
 def _verify(parts: Parts) -> Iterator[Coroutine[Any, Any, None]]:

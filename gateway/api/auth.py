@@ -21,9 +21,11 @@ from gateway.db.script import Script
 from gateway.errors import DatabaseUnavailable, InvalidApiKey
 from gateway.videos.opening import WRONG_KEY
 
-# How long a revoked key may go on reading; it cannot buy for a moment longer, because the hold's
-# own transaction looks at the key again.
-CACHE_SECONDS: Final = 2.0
+# How long a key that another process revoked may go on reading; it cannot buy for a moment longer,
+# because the hold's own transaction looks at the key again.
+CACHE_SECONDS: Final = 1.0
+# The same where changes are heard at once: what nobody has confirmed for so long opens nothing.
+LISTENING_SECONDS: Final = 5.0
 # How often is written down which keys were used.
 USED_SECONDS: Final = 60.0
 
@@ -48,7 +50,7 @@ K = TypeVar("K", bound=Ending)
 
 
 class Authenticator:
-    """Finds the key of a request, and remembers it for CACHE_SECONDS."""
+    """Finds the key of a request, and remembers it for a while."""
 
     def __init__(self, *, database: Database, clock: Clock) -> None:
         self._database = database
@@ -78,6 +80,12 @@ class Authenticator:
         """Look every key up again: what was changed here holds here from the next request on."""
         self._keys.recent.forget()
         self._admin_keys.recent.forget()
+
+    def listening(self, heard: bool) -> None:  # noqa: FBT001 - the one thing there is to tell
+        """Be told whether what other processes change is heard, and forget() called, at once."""
+        seconds = LISTENING_SECONDS if heard else CACHE_SECONDS
+        self._keys.recent.remember_for(seconds)
+        self._admin_keys.recent.remember_for(seconds)
 
     async def write_used(self) -> None:
         """Write down when keys were last used, since this was last called."""

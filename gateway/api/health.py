@@ -1,8 +1,9 @@
 """Is the process alive, and should requests be sent to it?
 
-`/livez` looks at nothing but the process. `/readyz` says no while the process drains, and once the
-database has not answered for 10 seconds; an upstream or a store that is down does not make it
-unready, since everything recorded and mirrored can still be read.
+`/livez` looks at nothing but the process. `/readyz` says no while the process drains, once the
+database has not answered for 10 seconds, and while this machine's clock and that of the database
+server are too far apart for leases to be trusted; an upstream or a store that is down does not make
+it unready, since everything recorded and mirrored can still be read.
 """
 
 import asyncio
@@ -19,11 +20,13 @@ from starlette.routing import Route, Router
 from gateway.clock import Clock
 from gateway.db.database import Database
 from gateway.db.script import Script, Sql
+from gateway.db.server_time import ServerTime
 from gateway.errors import DatabaseUnavailable, StoreUnavailable
 from gateway.store import ContentStore
 
 CHECK_SECONDS: Final = 2.0
 DATABASE_PATIENCE_SECONDS: Final = 10.0
+MAX_SKEW_SECONDS: Final = 2.0
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
@@ -33,6 +36,7 @@ class Health:
     """What the last look found."""
 
     clock: Clock
+    server_time: ServerTime
     draining: bool = False
     store_works: bool = True
     database_failing_since: float | None = None
@@ -43,6 +47,7 @@ class Health:
         return {
             "not_draining": not self.draining,
             "database": since is None or self.clock.elapsed() - since < DATABASE_PATIENCE_SECONDS,
+            "clock": abs(self.server_time.ahead_seconds) <= MAX_SKEW_SECONDS,
         }
 
 

@@ -15,8 +15,8 @@ V = TypeVar("V")
 class Recent(Generic[K, V]):
     """Remembers values for a while, and no more than MAX_ENTRIES of them.
 
-    What another process changes is seen here so much later; what this one changes at once, if it
-    calls forget() when it has.
+    What another process changes is seen here so much later, unless somebody hears of it and calls
+    forget(); what this one changes at once, if it calls forget() when it has.
     """
 
     def __init__(self, clock: Clock, *, seconds: float) -> None:
@@ -24,6 +24,10 @@ class Recent(Generic[K, V]):
         self._seconds = seconds
         self._values: dict[K, tuple[V, float]] = {}
         self._forgot_at = -math.inf
+
+    def remember_for(self, seconds: float) -> None:
+        """Remember values for so long from now on, also those that are remembered already."""
+        self._seconds = seconds
 
     def get(self, key: K) -> V | None:
         """Return a value that was found not longer ago than that."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, TypeAlias
 
 from gateway.db.paging import Cursor, Listed, Page, read_page
-from gateway.db.script import Row, Script, Sql
+from gateway.db.script import CHANGED, Row, Script, Sql
 
 ADMIN_KEY: Final = "admin_key"
 COMMAND: Final = "command"
@@ -70,7 +70,10 @@ def write_line(
     before: Facts | None = None,
     after: Facts | None = None,
 ) -> Script[None]:
-    """Append the line about a change. The same change counts once, however often it runs."""
+    """Append the line about a change, and tell the other processes that there is one.
+
+    The same change counts once, however often it runs.
+    """
     yield Sql(
         "INSERT INTO audit_log (id, effective_at, type, actor_kind, actor_id, request_id,"
         " project_id, resource, resource_id, facts_before, facts_after)"
@@ -89,6 +92,7 @@ def write_line(
             _json(after),
         ),
     )
+    yield CHANGED
 
 
 def already_made(change: Change) -> Script[Row | None]:

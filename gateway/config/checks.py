@@ -148,6 +148,24 @@ def mail_sender(value: str) -> str | None:
     return None
 
 
+def database(*, database_url: str, password: str, direct_url: str) -> str | None:
+    """Look at what only a database server has."""
+    for name, value in (("database_password", password), ("database_direct_url", direct_url)):
+        if value and isinstance(_named(database_url), Path):
+            return f"{name} is for a database server, and database_url names a file"
+    return None
+
+
+def several(*, workers: int, database_url: str) -> str | None:
+    """Look at whether the database is one for several processes."""
+    if workers > 1 and isinstance(_named(database_url), Path):
+        return (
+            f"workers must be 1 with SQLite, not {workers}: several need PostgreSQL, such as"
+            " database_url = postgresql://user@host/name"
+        )
+    return None
+
+
 def mail(*, smtp_host: str, smtp_from: str) -> str | None:
     """Look at what mail needs together."""
     if smtp_host and not smtp_from:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from gateway.billing.catalogue import DEFAULT_UPSTREAM
-from gateway.config.checks import mail, serving
+from gateway.config.checks import database, mail, serving, several
 from gateway.config.settings import Settings, UpstreamConfig, settings_fields
 
 PREFIX: Final = "GATEWAY_"
@@ -89,6 +89,12 @@ def load(
 
 
 def _together(settings: Settings) -> Iterator[str | None]:
+    yield database(
+        database_url=settings.database_url,
+        password=settings.database_password,
+        direct_url=settings.database_direct_url,
+    )
+    yield several(workers=settings.workers, database_url=settings.database_url)
     yield mail(smtp_host=settings.smtp_host, smtp_from=settings.smtp_from)
     yield serving(
         store_url=settings.store_url,

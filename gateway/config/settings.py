@@ -83,6 +83,9 @@ class Settings:
     ops_port: int = _setting(
         9090, "port for health; 0 takes a free one", least=0, check=checks.port
     )
+    workers: int = _setting(
+        1, "processes that serve the two ports; several need PostgreSQL", least=1
+    )
     database_url: str = _setting(
         "sqlite:///data/gateway.db",
         "where records live: a file, or postgresql://user@host/name",
@@ -101,6 +104,9 @@ class Settings:
     )
     database_connections: int = _setting(
         10, "connections of one process to the database server", least=3
+    )
+    migrate_at_start: bool = _setting(
+        default=True, text="bring the database to the program's tables; else `migrate` has to"
     )
     store_url: str = _setting("file:data/content", "where content lives", check=checks.store_url)
     store_access_key_id: str = _setting(

@@ -16,7 +16,8 @@ no effects but its yields, is idempotent by the row ids passed in, and never cat
 error: uniqueness is `ON CONFLICT DO NOTHING RETURNING`.
 
 The one phrase that not every database understands is SKIP_LOCKED, in claims: where one writer runs
-at a time there is nothing to skip, and SQLite's driver leaves it out.
+at a time there is nothing to skip, and SQLite's driver leaves it out. And CHANGED, which tells the
+other processes on a server that something they remember is no longer so, tells nobody there.
 """
 
 from collections.abc import Generator, Iterator, Sequence
@@ -45,6 +46,9 @@ class Row(Protocol):
 
 
 Rows: TypeAlias = Sequence[Row]
+
+CHANNEL: Final = "video_gateway"
+CHANGED: Final = Sql(f"SELECT pg_notify('{CHANNEL}', '') AS told")
 
 T = TypeVar("T")
 Script: TypeAlias = Generator[Sql, Rows, T]
