@@ -6,6 +6,7 @@ listening ports; everything is made once, here, and passed on.
 
 import asyncio
 import contextlib
+import os
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -205,6 +206,7 @@ def _say_started(started: Running, parts: Parts) -> None:
     _log.info(
         "gateway_started",
         version=__version__,
+        pid=os.getpid(),
         base_url=started.base_url,
         port=started.port,
         database=shown(settings.database_url),

@@ -11,9 +11,10 @@ from gateway.billing.catalogue import Catalogue
 from gateway.billing.catalogue_file import CatalogueError, read_catalogue
 from gateway.clock import Clock
 from gateway.config import Settings, SettingsError, UpstreamConfig
+from gateway.db.copies import is_unfinished
 from gateway.db.database import Database
-from gateway.db.migrate import migrate
-from gateway.db.opening import open_database_url
+from gateway.db.migrate import SchemaError, migrate, standing
+from gateway.db.opening import ANSWER_SECONDS, open_database_url
 from gateway.db.url import DatabaseUrlError
 from gateway.store import ContentStore
 from gateway.store.opening import open_store_url
@@ -59,7 +60,35 @@ async def open_database(settings: Settings, *, clock: Clock) -> AsyncIterator[Da
 
     Raises:
         SettingsError: the library for it is not installed.
-        SchemaError, DatabaseUnavailable: it is too new, or cannot be opened.
+        SchemaError: it is too new, or an unfinished copy, or lacks what `migrate` is to bring.
+        DatabaseUnavailable: it cannot be opened.
+    """
+    async with open_as_it_is(settings) as database:
+        if settings.migrate_at_start:
+            await migrate(database, now=clock.now())
+        elif missing := (await standing(database)).missing:
+            number, name = missing[0]
+            raise SchemaError(
+                f"the database lacks migration {number}, {name}: run `video-gateway migrate`"
+                " (the setting migrate_at_start is off)"
+            )
+        if await database.read(is_unfinished):
+            raise SchemaError(
+                "the database is an unfinished copy of another one: run `video-gateway database"
+                " copy` again"
+            )
+        yield database
+
+
+@asynccontextmanager
+async def open_as_it_is(
+    settings: Settings, *, answer_seconds: float = ANSWER_SECONDS
+) -> AsyncIterator[Database]:
+    """Yield the database of the settings, whatever is in it.
+
+    Raises:
+        SettingsError: the library for it is not installed.
+        DatabaseUnavailable: it cannot be opened.
     """
     async with AsyncExitStack() as stack:
         try:
@@ -68,11 +97,11 @@ async def open_database(settings: Settings, *, clock: Clock) -> AsyncIterator[Da
                     settings.database_url,
                     password=settings.database_password,
                     connections=settings.database_connections,
+                    answer_seconds=answer_seconds,
                 )
             )
         except DatabaseUrlError as error:
             raise SettingsError([f"database_url {error}"]) from error
-        await migrate(database, now=clock.now())
         yield database
 
 

@@ -1,4 +1,4 @@
-"""What do the tests of commands stand on? A person in front of a database file."""
+"""What do the tests of commands stand on? A person in front of a database."""
 
 import asyncio
 import csv
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from click.testing import CliRunner, Result
+from databases import opened_at, url_of
 from ledger_tools import (
     NO_IDS,
     NOW,
@@ -22,7 +23,6 @@ from gateway.cli.root import main
 from gateway.clock import system_clock
 from gateway.db.migrate import migrate
 from gateway.db.script import Script
-from gateway.db.sqlite import open_sqlite
 from gateway.videos.lifecycle import Completed
 from gateway.videos.opening import open_submit
 from gateway.videos.polls import write_completed
@@ -36,7 +36,7 @@ class Terminal(NamedTuple):
 
     @property
     def option(self) -> str:
-        return f"--database-url=sqlite:///{self.path}"
+        return f"--database-url={url_of(self.path)}"
 
     def run(self, *words: str, exit_code: int = 0, answer: str | None = None) -> Result:
         result = CliRunner().invoke(main, [*words, self.option], input=answer)
@@ -71,7 +71,7 @@ def new_terminal(folder: Path) -> Terminal:
     """Make a database in a folder."""
 
     async def make() -> None:
-        async with open_sqlite(folder / "gateway.db") as database:
+        async with opened_at(folder / "gateway.db") as database:
             await migrate(database, now=now())
 
     asyncio.run(make())

@@ -18,7 +18,9 @@ import httpx
 import pytest
 import pytest_asyncio
 import structlog
+from databases import POSTGRES, SQLITE, DatabaseServer, on_server, url_of
 from object_servers import ObjectServer, moto_server, swift_server
+from postgres_tools import postgres_server
 
 from gateway.app import Running, running
 from gateway.billing.audit import audit
@@ -41,6 +43,23 @@ from gateway.simulator.world import Settings as SimulatorSettings
 from gateway.telemetry.logs import configure_logs
 
 ADMIN_KEY = new_value(ADMIN)
+# TEST_DATABASES=sqlite or postgres: run all tests on that one.
+DATABASES = os.environ.get("TEST_DATABASES", f"{SQLITE},{POSTGRES}").split(",")
+# Files whose tests run on both: everything that is said of money, of records and of the mirror. Of
+# these, what is marked `costly` runs on PostgreSQL only where TEST_DATABASES says so.
+ON_BOTH = frozenset(
+    f"test_{name}"
+    for names in (
+        "ledger ledger_machine basis budgets limits keys permissions costs audit_log submit",
+        "outcomes retries concurrency two_replicas crashes same_figures metrics records polls",
+        "poller orphans janitor adoption reconciliation_world listing paging first_admin_key",
+        "assets mirror mirror_machine mirror_status mirror_faults backlog ring db_migrate",
+        "retention eviction verify gc alerts_outbox alerts_deliver alerts_crashes admin_spend",
+        "cli_ledger cli_sums cli_orphans cli_retention admin_costs admin_audit_logs",
+        "server_time changes workers rolling_update",
+    )
+    for name in names.split()
+)
 DEADLINE_SECONDS = 20.0
 DAY_SECONDS = 86_400
 LOOK_SECONDS = 0.02
@@ -295,7 +314,7 @@ def settings_for(folder: Path, upstream_base_url: str, /, **changes: Any) -> Set
     defaults: dict[str, Any] = {
         "port": 0,
         "ops_port": 0,
-        "database_url": f"sqlite:///{folder / 'gateway.db'}",
+        "database_url": url_of(folder / "gateway.db"),
         "store_url": f"file://{folder / 'content'}",
         "upstream_base_url": upstream_base_url,
         "upstream_api_key": "sk-simulator",
@@ -472,6 +491,27 @@ class LogLines(io.StringIO):
         return [line for line in lines if event in {None, line["event"]}]
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "sqlite(reason): runs on SQLite only")
+    config.addinivalue_line("markers", "postgres(reason): runs on PostgreSQL only")
+    config.addinivalue_line("markers", "costly: runs on SQLite only, unless all do on PostgreSQL")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test on each of the databases that it is about."""
+    both = metafunc.module.__name__ in ON_BOTH
+    engines: list[Any] = [one for one in (SQLITE, POSTGRES) if one in DATABASES]
+    if SQLITE in engines and not both:
+        return
+    if SQLITE in engines and any(metafunc.definition.iter_markers("costly")):
+        engines = [SQLITE]
+    for only in (SQLITE, POSTGRES):
+        for marker in metafunc.definition.iter_markers(only):
+            left_out = pytest.mark.skip(f"on {only} only: {marker.args[0]}")
+            engines = [only if only in DATABASES else pytest.param(only, marks=left_out)]
+    metafunc.parametrize("engine", engines, indirect=True, scope="module")
+
+
 @pytest.fixture
 def logged() -> Iterator[LogLines]:
     """Catch the log as a process writes it on a pipe."""
@@ -489,10 +529,31 @@ async def studio(tmp_path: Path) -> AsyncIterator[World]:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
+async def shared(place: Path) -> AsyncIterator[World]:
     """The same, one for all tests of a file; a file with settings of its own defines its own."""
-    async with world(tmp_path_factory.mktemp("shared")) as made:
+    async with world(place / "shared") as made:
         yield made
+
+
+@pytest.fixture(scope="module", autouse=True)
+def engine(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Which database the test stands on; `databases.url_of` knows."""
+    name: str = getattr(request, "param", SQLITE)
+    server = request.getfixturevalue("database_server") if name == POSTGRES else None
+    with on_server(server):
+        yield name
+
+
+@pytest.fixture(scope="module")
+def place(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for what all tests of a file share on one engine."""
+    return tmp_path_factory.mktemp(engine)
+
+
+@pytest.fixture(scope="session")
+def database_server() -> Iterator[DatabaseServer]:
+    with postgres_server() as server:
+        yield DatabaseServer(server)
 
 
 @pytest.fixture(scope="session")

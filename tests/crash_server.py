@@ -30,7 +30,7 @@ def main(told: dict[str, Any]) -> None:
     settings = Settings(**told["settings"])
 
     def strike() -> None:
-        if told["act"] == "stop":
+        if told["act"] == "stop" and settings.database_path is not None:
             # Stopped in the middle of a write, it would keep everybody else from writing.
             with closing(sqlite3.connect(settings.database_path)) as connection:
                 connection.execute("BEGIN IMMEDIATE")

@@ -1,6 +1,7 @@
-"""What do the tests of records stand on? A migrated database file, and rows to put into it."""
+"""What do the tests of records stand on? A migrated database, and rows to put into it."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from datetime import UTC, datetime
@@ -8,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from databases import SQLITE, engine, opened_at
 from hypothesis import HealthCheck, settings
 
 from gateway.billing import levels
@@ -29,7 +31,6 @@ from gateway.billing.projects import create_project, get_project
 from gateway.db.database import Database
 from gateway.db.migrate import migrate
 from gateway.db.script import Script, Sql
-from gateway.db.sqlite import open_sqlite
 from gateway.upstream.envelopes import RequestIds
 from gateway.upstream.replies import Accepted
 from gateway.videos.attempts import Intent
@@ -54,16 +55,31 @@ TABLES = (
 )
 KEYS = {"key_a": "proj_a", "key_b": "proj_a", "key_c": "proj_b"}
 
-# HYPOTHESIS_PROFILE chooses one for the state machine.
 _PLAIN = settings(deadline=None, suppress_health_check=list(HealthCheck))
 settings.register_profile("short", _PLAIN, max_examples=60, stateful_step_count=50)
 settings.register_profile("long", _PLAIN, max_examples=1_000, stateful_step_count=80)
+# A statement takes longer where it goes to a server and back.
+EXAMPLES_ON_FILE = 6  # for one on a server
+
+
+def examples(count: int) -> settings:
+    """Return settings for so many examples that each have a database."""
+    count = count if engine() == SQLITE else max(2, count // EXAMPLES_ON_FILE)
+    return settings(_PLAIN, max_examples=count)
+
+
+def profile() -> settings:
+    """Return how long a state machine is to run: HYPOTHESIS_PROFILE says."""
+    chosen = settings.get_profile(os.environ.get("HYPOTHESIS_PROFILE", "short"))
+    if engine() == SQLITE:
+        return chosen
+    return settings(chosen, max_examples=chosen.max_examples // EXAMPLES_ON_FILE)
 
 
 @asynccontextmanager
 async def opened(path: Path) -> AsyncIterator[Database]:
     """A migrated database with three keys in two projects."""
-    async with open_sqlite(path) as database:
+    async with opened_at(path) as database:
         await migrate(database, now=NOW)
         for key_id in KEYS:
             await database.run(partial(make_key, key_id))

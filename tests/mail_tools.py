@@ -20,14 +20,15 @@ from pathlib import Path
 from typing import Any
 
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
+from databases import opened_at
 
 from gateway.alerts.deliver import Delivering, deliver_forever
 from gateway.alerts.mail import MailSettings
 from gateway.clock import Clock, system_clock
 from gateway.db.database import Database
 from gateway.db.migrate import migrate
+from gateway.db.opening import open_database_url
 from gateway.db.script import Script, Sql
-from gateway.db.sqlite import open_sqlite
 
 NOW = int(datetime(2026, 11, 30, 23, 0, tzinfo=UTC).timestamp())
 SECRET = "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz"
@@ -198,7 +199,7 @@ def put(
 @asynccontextmanager
 async def opened(path: Path) -> AsyncIterator[Database]:
     """A migrated database."""
-    async with open_sqlite(path) as database:
+    async with opened_at(path) as database:
         await migrate(database, now=NOW)
         yield database
 
@@ -243,7 +244,7 @@ def main(told: dict[str, Any]) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     async def run() -> None:
-        async with open_sqlite(Path(told["database"])) as database:
+        async with open_database_url(told["database"]) as database:
             mail = settings(told["smtp_port"])
             await deliver_forever(
                 means(database, Hands(told["now"]).clock(), mail=mail, on_step=on_step)

@@ -99,7 +99,7 @@ class Line:
     """A way to a server, on which a test can break everything.
 
     Attributes:
-        port: what clients connect to.
+        port, host: what clients connect to.
         delay_seconds: how long each piece takes, in both directions.
         cut_after_bytes: of what one connection has carried down to the client.
         spared: connections that get farther than that, before
@@ -109,6 +109,7 @@ class Line:
 
     to_port: int
     port: int = 0
+    host: str = HOST
     delay_seconds: float = 0
     cut_after_bytes: int = 0
     spared: int = 0
@@ -121,7 +122,7 @@ class Line:
     async def come(self) -> None:
         """Be there, at the same port as before."""
         self._passing.set()
-        self._server = await asyncio.start_server(self._carry, HOST, self.port)
+        self._server = await asyncio.start_server(self._carry, self.host, self.port)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def go(self) -> None:

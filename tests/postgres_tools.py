@@ -5,11 +5,9 @@ import importlib.util
 import os
 import pwd
 import shutil
-import signal
 import socket
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,7 +48,7 @@ class PostgresServer:
 
     def run(self, program: str, *args: str) -> str:
         """Run one of its programs and return what it printed."""
-        done = subprocess.run(
+        done: subprocess.CompletedProcess[str] = subprocess.run(
             [self.programs / program, *args],
             check=True,
             cwd=self.folder,

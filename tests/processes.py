@@ -4,19 +4,19 @@ import asyncio
 import json
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, closing, contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
 from conftest import eventually, new_key, settings_for
+from databases import look
 
 from gateway.billing.audit_log import COMMAND, Change
 from gateway.clock import system_clock
@@ -200,11 +200,9 @@ class Scene:
         async with open_database(self.settings, clock=system_clock()) as database:
             return await database.run(script)
 
-    def rows(self, text: str, *args: str) -> list[sqlite3.Row]:
+    def rows(self, text: str, *args: str) -> list[Any]:
         """Look into the database; while a process is up, so that looking recovers nothing."""
-        with closing(sqlite3.connect(self.settings.database_path, timeout=5)) as connection:
-            connection.row_factory = sqlite3.Row
-            return connection.execute(text, args).fetchall()
+        return look(self.settings.database_url, text, *args)
 
     def money(self) -> tuple[int, int]:
         """Return spent and held micros of the organization."""

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from conftest import DEADLINE_SECONDS, eventually
+from databases import url_of
 from ledger_tools import opened
 
 from gateway.db.database import Database
@@ -156,7 +157,7 @@ class Shelf:
     ) -> AsyncIterator[asyncio.subprocess.Process]:
         """Start `video-gateway mirror …`; it is ended by force if it still runs."""
         plain = {
-            "GATEWAY_DATABASE_URL": f"sqlite:///{self.folder / 'gateway.db'}",
+            "GATEWAY_DATABASE_URL": url_of(self.folder / "gateway.db"),
             "GATEWAY_STORE_URL": self.store_url,
         }
         async with mirror_command(*words, **(plain | environ)) as process:

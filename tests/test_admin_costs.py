@@ -67,10 +67,8 @@ class Forty:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def forty(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Forty]:
-    async with world(
-        tmp_path_factory.mktemp("costs"), upstream_cost_multiplier_ppm=MULTIPLIER_PPM
-    ) as made:
+async def forty(place: Path) -> AsyncIterator[Forty]:
+    async with world(place / "costs", upstream_cost_multiplier_ppm=MULTIPLIER_PPM) as made:
         made.timeline.offset_seconds = DAY_SECONDS // 2 - made.timeline.base.now() % DAY_SECONDS
         first_day = day_of(made.timeline.clock().now())
         keys = [

@@ -156,6 +156,9 @@ class Slow:
     async def run(self, script: Callable[[], Script[T]]) -> T:
         return await self.database.run(script)
 
+    async def run_beside(self, script: Callable[[], Script[T]]) -> T:
+        return await self.database.run_beside(script)
+
     async def read(self, script: Callable[[], Script[T]]) -> T:
         answer = await self.database.read(script)
         self.has_read.set()

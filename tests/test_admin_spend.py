@@ -94,6 +94,7 @@ async def test_the_limit_of_an_unknown_project_is_a_404_and_of_an_archived_one_s
         assert (await sdk.projects.spend_limit.retrieve(project)).threshold_amount == 700
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize(
     ("body", "param", "code"),
     [
@@ -119,6 +120,7 @@ async def test_a_limit_that_is_wrong_is_refused_by_name(
         assert refusal(await client.get("/spend_limit")) == (404, None, None)
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize(
     ("method", "path"),
     [
@@ -184,6 +186,7 @@ async def test_budgets_of_all_levels_and_periods_are_set_listed_and_removed(
     await studio.buy(key, seconds="8")
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize(
     ("body", "status", "param"),
     [
@@ -233,6 +236,7 @@ async def test_a_revoked_key_has_no_budget_that_could_be_changed(studio: World) 
     assert one["limit_usd"] == "3.00"
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("budget_id", ["none", "a:b:c", "organization:x:day", "project::month"])
 async def test_a_budget_that_is_not_there_is_a_404(studio: World, budget_id: str) -> None:
     async with plain(studio) as client:

@@ -1,9 +1,7 @@
 """Is an adopted video a video like any other, but for the money?"""
 
 import json
-import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ import pytest
 import pytest_asyncio
 from adoption_tools import adopted, made, money, outcomes, run
 from conftest import ADMIN_KEY, DAY_SECONDS, World, eventually, world
+from databases import look
 from openai import AsyncOpenAI, NotFoundError
 
 from gateway.billing.keys import NewKey
@@ -31,9 +30,8 @@ OFFERS = ",".join(OPERATIONS)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
-    folder = tmp_path_factory.mktemp("adoption")
-    async with world(folder, upstream_offers=OPERATIONS) as one:
+async def shared(place: Path) -> AsyncIterator[World]:
+    async with world(place / "adoption", upstream_offers=OPERATIONS) as one:
         yield one
 
 
@@ -61,6 +59,7 @@ async def every_copy(shared: World, upstream_id: str, *, count: int = 1) -> list
     return found
 
 
+@pytest.mark.costly
 async def test_an_adopted_video_is_there_when_its_upstream_is_not(tmp_path: Path) -> None:
     async with world(tmp_path) as studio:
         key = await studio.key()
@@ -87,6 +86,7 @@ async def test_an_adopted_video_is_there_when_its_upstream_is_not(tmp_path: Path
         assert (part.status_code, part.content) == (206, content[2:6])
 
 
+@pytest.mark.costly
 async def test_an_adoption_moves_no_money(shared: World) -> None:
     key = await shared.key(project="money", budget="5")
     bought = await shared.buy(key)
@@ -108,6 +108,7 @@ async def test_an_adoption_moves_no_money(shared: World) -> None:
     assert await money(shared) == before
 
 
+@pytest.mark.costly
 async def test_an_export_and_the_entries_do_not_know_it(shared: World) -> None:
     key = await shared.key(project="exports")
     (one,) = await made(shared)
@@ -127,6 +128,7 @@ async def test_an_export_and_the_entries_do_not_know_it(shared: World) -> None:
     assert one not in entries.text
 
 
+@pytest.mark.costly
 async def test_every_variant_that_the_upstream_offers_is_mirrored(shared: World) -> None:
     key = await shared.key(project="variants")
     (one,) = await made(shared)
@@ -182,6 +184,7 @@ async def test_nothing_is_made_of_a_video_whose_price_would_be_unknown(shared: W
     assert await money(shared) == before
 
 
+@pytest.mark.costly
 async def test_a_deleted_one_is_gone_and_stays_known(shared: World) -> None:
     key = await shared.key(project="deleted")
     (one,) = await made(shared)
@@ -195,6 +198,7 @@ async def test_a_deleted_one_is_gone_and_stays_known(shared: World) -> None:
     assert outcomes(await adopted(shared, one, project="deleted")) == {one: "known"}
 
 
+@pytest.mark.costly
 async def test_operators_see_it_without_a_price(shared: World) -> None:
     await shared.key(project="seen")
     (one,) = await made(shared, "secret words", seconds="12")
@@ -329,6 +333,7 @@ async def _made_ago(studio: World, seconds: int, *prompts: str) -> list[str]:
     return found
 
 
+@pytest.mark.costly
 async def test_content_that_has_gone_is_not_adopted(tmp_path: Path) -> None:
     async with world(tmp_path) as studio:
         await studio.key()
@@ -340,6 +345,7 @@ async def test_content_that_has_gone_is_not_adopted(tmp_path: Path) -> None:
         assert await studio.rows("SELECT id FROM videos") == []
 
 
+@pytest.mark.costly
 async def test_content_that_is_there_longer_than_promised_is_adopted(tmp_path: Path) -> None:
     async with world(tmp_path) as studio:
         key = await studio.key()
@@ -362,6 +368,7 @@ async def test_content_that_is_there_longer_than_promised_is_adopted(tmp_path: P
             assert content == await studio.control.content(each)
 
 
+@pytest.mark.costly
 async def test_one_bad_minute_does_not_lose_content_that_was_there(tmp_path: Path) -> None:
     async with world(tmp_path) as studio:
         await studio.key()
@@ -421,6 +428,7 @@ async def test_a_submit_that_gets_the_id_of_an_adopted_video_is_an_orphan(tmp_pa
         assert await studio.adds_up()
 
 
+@pytest.mark.sqlite("it reads the plans of SQLite")
 async def test_what_adopting_asks_of_the_records_has_an_index(shared: World) -> None:
     stray = Stray(
         *("vid", "proj", "default", "{}", Facts("video_x", 1, 1, {})),
@@ -431,12 +439,11 @@ async def test_what_adopting_asks_of_the_records_has_an_index(shared: World) -> 
     script = in_the_way(stray)
     asked = [next(script), script.send([{"archived_at": None}]), script.send([])]
     plans = []
-    with closing(sqlite3.connect(shared.settings.database_path)) as connection:
-        for text, args in asked:
-            named = {str(number): value for number, value in enumerate(args, 1)}
-            steps = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {text}", named)]
-            assert not [step for step in steps if step.startswith("SCAN videos")], steps
-            plans.append("; ".join(steps))
+    for text, args in asked:
+        rows = look(shared.settings.database_url, f"EXPLAIN QUERY PLAN {text}", *args)
+        steps = [row["detail"] for row in rows]
+        assert not [step for step in steps if step.startswith("SCAN videos")], steps
+        plans.append("; ".join(steps))
     assert "USING INDEX videos_by_upstream_id" in plans[1]
     assert "USING INDEX videos_due" in plans[2]
     assert "USING INDEX videos_orphaned" in plans[2]

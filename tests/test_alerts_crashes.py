@@ -7,9 +7,9 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from databases import url_of
 import pytest
 from conftest import DEADLINE_SECONDS
+from databases import url_of
 from mail_tools import (
     EMAIL,
     NOW,

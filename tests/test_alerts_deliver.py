@@ -7,10 +7,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from databases import opened_at
 import pytest
 import trustme
 from conftest import DEADLINE_SECONDS, LogLines, eventually
+from databases import opened_at
 from mail_tools import (
     EMAIL,
     LOGIN,
@@ -133,6 +133,7 @@ async def test_a_failure_is_tried_again_ever_more_rarely_until_an_alarm_rings(
         assert secret not in row["failure"]
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize(
     ("act", "reason"),
     [
@@ -294,6 +295,7 @@ async def test_a_hung_receiver_does_not_delay_anothers_delivery(database: Databa
                 await settled(database, f"alert_hung{number}")
 
 
+@pytest.mark.costly
 async def test_receivers_that_hang_in_every_place_are_left_after_their_deadline(
     database: Database,
 ) -> None:

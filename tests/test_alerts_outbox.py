@@ -6,8 +6,8 @@ from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 
-from databases import opened_at
 import pytest
+from databases import opened_at
 from mail_tools import EMAIL, NOW, opened, outbox, put
 
 from gateway.alerts.deliver import (

@@ -24,8 +24,8 @@ FORM = f"multipart/form-data; boundary={BOUNDARY}"
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
-    folder = tmp_path_factory.mktemp("body")
+async def shared(place: Path) -> AsyncIterator[World]:
+    folder = place / "body"
     async with world(folder, max_body_bytes=LIMIT_BYTES, upload_idle_seconds=1) as made:
         yield made
 

@@ -39,8 +39,8 @@ class Finished:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
-    async with world(tmp_path_factory.mktemp("content")) as made:
+async def shared(place: Path) -> AsyncIterator[World]:
+    async with world(place / "content") as made:
         yield made
 
 

@@ -5,6 +5,7 @@ finds it has asked the database.
 """
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -24,8 +25,8 @@ NOBODY = "none"
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
-    async with world(tmp_path_factory.mktemp("names"), upstream_offers=OPERATIONS) as made:
+async def shared(place: Path) -> AsyncIterator[World]:
+    async with world(place / "names", upstream_offers=OPERATIONS) as made:
         yield made
 
 

@@ -4,7 +4,6 @@ import asyncio
 import json
 import signal
 import socket
-import sqlite3
 from importlib.resources import files
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from conftest import (
     serving,
     settings_for,
 )
+from databases import look
 
 from gateway.app import running
 from gateway.clock import system_clock
@@ -107,9 +107,9 @@ async def test_a_database_newer_than_the_program_is_refused_and_left_alone(tmp_p
     settings = settings_for(tmp_path, NOWHERE)
     async with open_database(settings, clock=system_clock()):
         pass
-    with sqlite3.connect(settings.database_path) as connection:
-        connection.execute("INSERT INTO schema_migrations VALUES (9999, 'later', 'x', 1)")
-    connection.close()
+    look(
+        settings.database_url, "INSERT INTO schema_migrations VALUES (9999, 'later', 'x', 9999, 1)"
+    )
     code, printed = await refused(environ_for(tmp_path, NOWHERE))
     assert code == 1
     assert "newer" in printed
@@ -180,10 +180,8 @@ async def test_a_create_in_flight_is_answered_and_recorded_before_the_process_en
                 assert await served.stop() == 0
                 answer = await post
         assert answer.status_code == 200
-        with sqlite3.connect(settings.database_path) as connection:
-            recorded = connection.execute("SELECT upstream_id FROM videos").fetchall()
-        connection.close()
-    assert recorded == [(answer.json()["id"],)]
+        ((recorded,),) = look(settings.database_url, "SELECT upstream_id FROM videos")
+    assert recorded == answer.json()["id"]
 
 
 async def test_what_was_bought_before_an_end_is_settled_and_mirrored_after_a_start(

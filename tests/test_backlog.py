@@ -44,6 +44,7 @@ async def test_what_waits_to_be_mirrored_is_in_the_metrics_until_it_is(tmp_path:
         assert await scraped(made) == [0, None, None]
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("retention_seconds", [900, 7200])
 async def test_what_may_be_lost_soon_rings_once(
     tmp_path: Path, logged: LogLines, retention_seconds: int

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from cli_tools import Terminal, a_completed_video, an_orphan, new_terminal
 from click.testing import CliRunner
+from databases import opened_at
 from ledger_tools import NOW, bench
 
 from gateway.cli.common import user_at_shell
 from gateway.cli.root import main
-from gateway.db.sqlite import open_sqlite
 
 COMMAND = Path(sys.executable).with_name("video-gateway")
 DEADLINE_SECONDS = 60
@@ -27,6 +27,7 @@ def terminal(tmp_path: Path) -> Terminal:
     return new_terminal(tmp_path)
 
 
+@pytest.mark.sqlite("a server is in no folder")
 def test_a_command_in_the_wrong_folder_makes_no_database(tmp_path: Path) -> None:
     nowhere = Terminal(tmp_path / "wrong" / "gateway.db")
     output = nowhere.run("keys", "list", exit_code=1).output
@@ -49,10 +50,14 @@ def test_a_wrong_setting_ends_a_command_with_every_problem(
     assert result.stderr.splitlines() == [
         f"video-gateway: {config}: unknown setting 'colour'",
         "video-gateway: unknown setting GATEWAY_PORTS",
-        "video-gateway: database_url must be sqlite:///relative/path or sqlite:////absolute/path",
+        (
+            "video-gateway: database_url must be sqlite:///relative/path,"
+            " sqlite:////absolute/path or postgresql://user@host:port/name"
+        ),
     ]
 
 
+@pytest.mark.sqlite("it is a file")
 def test_a_file_that_is_no_database_is_reported_in_words(tmp_path: Path) -> None:
     path = tmp_path / "gateway.db"
     path.write_text("no database " * 100, encoding="utf-8")
@@ -101,7 +106,7 @@ def test_two_processes_at_once_make_their_keys_in_one_project(terminal: Terminal
 async def test_a_command_works_while_another_process_has_the_database_open(
     terminal: Terminal,
 ) -> None:
-    async with open_sqlite(terminal.path):
+    async with opened_at(terminal.path):
         made = await asyncio.to_thread(terminal.key)
         assert [row["id"] for row in await asyncio.to_thread(terminal.json, "keys", "list")] == [
             made["id"]

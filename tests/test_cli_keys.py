@@ -142,7 +142,7 @@ async def statuses(studio: World, *values: str) -> list[int]:
 
 @pytest.mark.usefixtures("logged")
 async def test_an_old_value_works_during_the_grace_and_not_after(studio: World) -> None:
-    terminal = Terminal(studio.settings.database_path)
+    terminal = Terminal(studio.folder / "gateway.db")
     key = await studio.key()
     assert await statuses(studio, key.value) == [200]
     words = ["keys", "rotate", key.id, f"--grace-seconds={HOUR}"]

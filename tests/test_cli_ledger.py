@@ -2,16 +2,15 @@
 
 import csv
 import os
-import sqlite3
 import subprocess
 import sys
-from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
 from cli_tools import Terminal, a_completed_video, an_orphan, new_terminal, now, parsed
+from databases import look, url_of
 from ledger_tools import NOW, a_change, a_hold, a_submit, bench, followed, organization
 
 from gateway.billing import ledger
@@ -48,12 +47,11 @@ def test_an_audit_is_content_until_a_balance_was_tampered_with(terminal: Termina
         database.run(a_completed_video)
     assert "Every balance is the sum of its entries." in terminal.run("ledger", "audit").output
     assert terminal.json("ledger", "audit") == []
-    with closing(sqlite3.connect(terminal.path)) as connection:
-        connection.execute(
-            "UPDATE balances SET spent_micros = spent_micros + 1"
-            " WHERE id = 'organization:organization:total:all'"
-        )
-        connection.commit()
+    look(
+        url_of(terminal.path),
+        "UPDATE balances SET spent_micros = spent_micros + 1"
+        " WHERE id = 'organization:organization:total:all'",
+    )
     assert terminal.json("ledger", "audit", exit_code=1) == [
         {
             "what": "balances/organization:organization:total:all",
@@ -264,6 +262,7 @@ def test_an_export_of_many_pages_has_every_entry_once(terminal: Terminal) -> Non
     assert len(terminal.json("ledger", "export", *december)) == count
 
 
+@pytest.mark.sqlite("it breaks the file")
 def test_an_export_that_fails_leaves_the_file_as_it_was(terminal: Terminal, tmp_path: Path) -> None:
     path = tmp_path / "entries.csv"
     path.write_text("before")

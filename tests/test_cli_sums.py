@@ -5,15 +5,14 @@ from collections.abc import Iterable, Mapping
 from datetime import date, timedelta
 from functools import partial
 from itertools import chain, combinations
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 from cli_tools import Terminal, parsed
-from hypothesis import HealthCheck, given, settings
+from databases import a_folder
+from hypothesis import given
 from hypothesis import strategies as st
-from ledger_tools import bench, rows
+from ledger_tools import bench, examples, rows
 from purchases import DAYS, SINCE, UNTIL, Purchase, buy_all, purchases
 
 from gateway.billing.audit import audit
@@ -99,22 +98,23 @@ def read_in_pages(limit: int, **asked: Any) -> Script[list[Row]]:
     return found
 
 
-@settings(
-    max_examples=30,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
-@given(
-    bought=st.lists(purchases, max_size=12),
-    first=st.integers(min_value=0, max_value=DAYS - 1),
-    length=st.integers(min_value=0, max_value=DAYS - 1),
-    limit=st.integers(min_value=1, max_value=4),
-)
 @pytest.mark.timeout(600)
-def test_every_report_and_export_is_the_sum_of_the_entries(
-    bought: list[Purchase], first: int, length: int, limit: int
-) -> None:
-    with TemporaryDirectory() as folder, bench(Path(folder) / "gateway.db") as database:
+def test_every_report_and_export_is_the_sum_of_the_entries() -> None:
+    @examples(30)
+    @given(
+        bought=st.lists(purchases, max_size=12),
+        first=st.integers(min_value=0, max_value=DAYS - 1),
+        length=st.integers(min_value=0, max_value=DAYS - 1),
+        limit=st.integers(min_value=1, max_value=4),
+    )
+    def they_are(bought: list[Purchase], first: int, length: int, limit: int) -> None:
+        agree(bought, first, length, limit)
+
+    they_are()
+
+
+def agree(bought: list[Purchase], first: int, length: int, limit: int) -> None:
+    with a_folder() as folder, bench(folder / "gateway.db") as database:
         database.run(partial(buy_all, bought))
         assert database.run(audit) == []
         entries = database.run(all_entries)
@@ -142,7 +142,7 @@ def test_every_report_and_export_is_the_sum_of_the_entries(
             entry["id"] for entry in entries if entry["project"] == "proj_b"
         }
         kept = database.run(partial(rows, "SELECT * FROM balances"))
-        commands_agree(Terminal(Path(folder) / "gateway.db"), entries, kept, days=some_days)
+        commands_agree(Terminal(folder / "gateway.db"), entries, kept, days=some_days)
 
 
 def commands_agree(

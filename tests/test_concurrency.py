@@ -15,7 +15,6 @@ from gateway.billing.audit_log import COMMAND, Change
 from gateway.billing.balances import THE_ORGANIZATION
 from gateway.billing.budgets import set_budget
 from gateway.clock import system_clock
-from gateway.db.sqlite import open_sqlite
 from gateway.setup import open_database
 from gateway.simulator.control import Control
 from gateway.simulator.server import Simulator
@@ -75,7 +74,7 @@ async def test_creates_of_eight_processes_over_one_budget_buy_exactly_what_fits(
             answers = await bought(gateway.base_url, [key.value for key in keys])
         assert answers == {"200 None": FIT, "429 insufficient_quota": CLIENTS * CREATES - FIT}
         assert (await control.totals())["executions"] == FIT
-    async with open_sqlite(settings.database_path) as database:
+    async with open_database(settings, clock=clock) as database:
         assert await database.read(audit) == []
         (total,) = await database.read(
             partial(

@@ -66,6 +66,7 @@ def test_every_setting_can_be_set_in_file_and_environment(tmp_path: Path, name: 
     default = getattr(Settings(), name)
     texts = {
         "database_url": "sqlite:////tmp/other.db",
+        "database_direct_url": "postgresql://gateway@db.internal/gateway",
         "store_url": "file:///tmp/content",
         "upstream_base_url": "http://localhost:9/v1",
         "upstream_account_url": "http://localhost:9",
@@ -155,7 +156,10 @@ unknown_codes = [1]
             "unknown setting GATEWAY_UPSTREAM_NOBODY_API_KEY",
             "GATEWAY_POLL_CONCURRENCY must be a whole number",
             "GATEWAY_DISCLOSE_BUDGETS must be true or false",
-            "database_url must be sqlite:///relative/path or sqlite:////absolute/path",
+            (
+                "database_url must be sqlite:///relative/path, sqlite:////absolute/path or"
+                " postgresql://user@host:port/name"
+            ),
             (
                 "store_url must be file:///absolute/path, file:relative/path, s3://bucket/prefix,"
                 " gs://bucket/prefix or az://container/prefix"
@@ -220,6 +224,8 @@ def test_upstreams_that_are_no_tables_are_a_problem(tmp_path: Path, value: str) 
         *[("upstream_base_url", url) for url in ("", "api", "ftp://x", "http://", "http://[::1")],
         *[("upstream_base_url", url) for url in ("http://x:99999", "http://x/?a=1", "http://x/#a")],
         *[("database_url", url) for url in ("", "sqlite:///", "sqlite:///:memory:", "x.db")],
+        *[("database_url", url) for url in ("postgresql://", "postgresql://h/", "mysql://h/x")],
+        *[("database_direct_url", url) for url in ("x", "sqlite:///x.db", "postgresql://[::1/x")],
         *[("store_url", url) for url in ("", "file:", "file:///", "file://host/x", "file://[")],
         *[(port, value) for port in ("port", "ops_port") for value in (65_536, -1)],
         *[("log_format", "xml"), ("admin_key", "vga_x"), ("poll_interval_seconds", 0)],
@@ -277,6 +283,7 @@ def test_paths_are_read_from_their_urls() -> None:
     found = settings(flags={"database_url": "sqlite:////d/g.db", "store_url": "file:///d/c"})
     assert (found.database_path, found.store_path) == (Path("/d/g.db"), Path("/d/c"))
     assert Settings().database_path == Path("data/gateway.db")
+    assert settings(flags={"database_url": "postgresql://db/gateway"}).database_path is None
     assert Settings().store_path == Path("data/content")
 
 
@@ -289,7 +296,22 @@ def test_a_secret_can_be_read_from_a_file(tmp_path: Path) -> None:
     assert settings(file=file, serving=True).upstream_api_key == SECRET
 
 
-def test_only_a_secret_can_be_read_from_a_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["database_url", "database_direct_url"])
+def test_what_may_have_a_secret_in_it_can_be_read_from_a_file_and_is_not_shown(
+    tmp_path: Path, name: str
+) -> None:
+    url = f"postgresql://gateway:{SECRET}@db.internal/gateway"
+    file = tmp_path / "url"
+    file.write_text(f"{url}\n", encoding="utf-8")
+    found = settings(environ={f"{PREFIX}{name.upper()}_FILE": str(file)})
+    assert getattr(found, name) == url
+    assert SECRET not in repr(found)
+    assert getattr(settings(file=toml(tmp_path, f'{name}_file = "{file}"')), name) == url
+    assert getattr(settings(flags={name: url}), name) == url
+    assert SECRET not in str(problems(flags={name: f"mysql://gateway:{SECRET}@db.internal/x"}))
+
+
+def test_nothing_else_can_be_read_from_a_file(tmp_path: Path) -> None:
     assert problems(environ={"GATEWAY_HOST_FILE": "x"}) == ["unknown setting GATEWAY_HOST_FILE"]
     file = toml(tmp_path, 'host_file = "x"')
     assert problems(file=file) == [f"{file}: unknown setting 'host_file'"]

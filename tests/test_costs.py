@@ -1,23 +1,24 @@
 """Are the costs that are reported, however grouped, the sums of the entries?"""
 
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from databases import a_folder
+from hypothesis import given
 from hypothesis import strategies as st
-from ledger_tools import KEYS, NOW, a_hold, bench, opened, rows
+from ledger_tools import KEYS, NOW, a_hold, bench, examples, opened, rows
 
 from gateway.billing.audit import Difference, audit
 from gateway.billing.costs import DAY, GROUPS, KEY, PROJECT, SUMS, Asked, read_costs
 from gateway.billing.ledger import correct, hold, settle
 from gateway.billing.money import Basis
 from gateway.db.database import Database
-from gateway.db.script import Script, Sql
+from gateway.db.script import Row, Script, Sql
 
 DAY_SECONDS = 86_400
 DAYS = [date(2026, 11, 30) + timedelta(days=number) for number in (-30, -1, 0, 1, 31)]
@@ -87,34 +88,35 @@ def summed(found: list[dict[str, Any]], asked: Asked) -> dict[tuple[str, ...], l
     return sums
 
 
-@settings(max_examples=25, deadline=None)
-@given(bought=st.lists(BOUGHT, max_size=8), asked=st.lists(ASKED, min_size=6, max_size=12))
-def test_costs_grouped_in_any_way_are_sums_over_the_entries(
-    tmp_path_factory: pytest.TempPathFactory,
-    bought: list[tuple[Any, ...]],
-    asked: list[Asked],
-) -> None:
-    with bench(tmp_path_factory.mktemp("costs") / "gateway.db") as records:
-        for number, one in enumerate(bought):
-            records.run(partial(buy, number, one))
-        assert records.run(audit) == []
-        holds = records.run(
-            partial(
-                rows,
-                "SELECT holds.*, SUM(entries.spent_micros) AS spent,"
-                " SUM(entries.list_micros) AS listed, SUM(entries.cost_micros) AS cost"
-                " FROM holds JOIN entries ON entries.hold_id = holds.id GROUP BY holds.id",
+def test_costs_grouped_in_any_way_are_sums_over_the_entries() -> None:
+    @examples(25)
+    @given(bought=st.lists(BOUGHT, max_size=8), asked=st.lists(ASKED, min_size=6, max_size=12))
+    def they_are(bought: list[tuple[Any, ...]], asked: list[Asked]) -> None:
+        with a_folder() as folder, bench(folder / "gateway.db") as records:
+            for number, one in enumerate(bought):
+                records.run(partial(buy, number, one))
+            assert records.run(audit) == []
+            holds = records.run(
+                partial(
+                    rows,
+                    "SELECT holds.*, SUM(entries.spent_micros) AS spent,"
+                    " SUM(entries.list_micros) AS listed, SUM(entries.cost_micros) AS cost"
+                    " FROM holds JOIN entries ON entries.hold_id = holds.id GROUP BY holds.id",
+                )
             )
-        )
-        for wish in asked:
-            found = records.run(partial(read_costs, wish))
-            wanted = {key: sums for key, sums in summed(holds, wish).items() if any(sums)}
-            got = {
-                tuple(row[group] for group in wish.group_by): [row[name] for name in SUMS]
-                for row in found
-            }
-            assert {key: sums for key, sums in got.items() if any(sums)} == wanted
-            assert len(got) == len(found)
+            for wish in asked:
+                agree(wish, holds, records.run(partial(read_costs, wish)))
+
+    they_are()
+
+
+def agree(wish: Asked, holds: list[dict[str, Any]], found: Sequence[Row]) -> None:
+    wanted = {key: sums for key, sums in summed(holds, wish).items() if any(sums)}
+    got = {
+        tuple(row[group] for group in wish.group_by): [row[name] for name in SUMS] for row in found
+    }
+    assert {key: sums for key, sums in got.items() if any(sums)} == wanted
+    assert len(got) == len(found)
 
 
 async def test_costs_come_in_the_order_asked_for_with_the_names_of_projects_and_keys(

@@ -2,35 +2,54 @@
 
 import asyncio
 import contextlib
+import os
 import signal
 import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+import asyncpg
 import pytest
+from pgbouncer_tools import pgbouncer, pooler
+from postgres_tools import PostgresServer, postgres_server
 
 from gateway.db.database import Database
-from gateway.db.script import Script, Sql
+from gateway.db.postgres import BOOKS_LOCK, open_postgres
+from gateway.db.script import SKIP_LOCKED, Script, Sql
 from gateway.db.sqlite import open_sqlite
 from gateway.errors import DatabaseUnavailable
 
 DEADLINE_SECONDS = 20.0
-BUSY_SECONDS = 0.3
+BUSY_SECONDS = 1.0
+ANSWER_SECONDS = 5.0
+CONNECTIONS = 5
+POSTGRES_15 = Path("/usr/lib/postgresql/15/bin")
+# One database behind each of the ways to it.
+WAYS = ("sqlite", "postgres", "postgres 15", "pgbouncer")
+VERBS = ("run", "run_beside")
 
 
 class Implementation(NamedTuple):
-    """What a test needs beyond the protocol."""
+    """What a test needs beyond the protocol.
+
+    Attributes:
+        rule_broken: what breaking a rule of the schema raises.
+        outage: nothing can write meanwhile.
+        away: it cannot be reached meanwhile; None where that cannot happen to a file.
+    """
 
     open: Callable[[], AbstractAsyncContextManager[Database]]
-    child: list[str]  # what a child process needs to open the same database
+    url: str
+    rule_broken: type[Exception]
     write_refusal: type[Exception]
-    outage: Callable[[], AbstractAsyncContextManager[None]]  # nothing can write meanwhile
+    outage: Callable[[], AbstractAsyncContextManager[None]]
+    away: Callable[[], AbstractAsyncContextManager[None]] | None
 
 
 class RefusedError(Exception):
@@ -48,9 +67,8 @@ sys.stdin.read()
 WRITE_UNTIL_KILLED = """
 import asyncio, sys
 from functools import partial
-from pathlib import Path
+from gateway.db.opening import open_database_url
 from gateway.db.script import Sql
-from gateway.db.sqlite import open_sqlite
 
 def add(name):
     yield Sql("INSERT INTO things (id, amount) VALUES ($1, $2)", (name, 1))
@@ -59,11 +77,11 @@ def add(name):
 async def write(database, writer):
     for number in range(10**9):
         name = f"{sys.argv[2]}-{writer}-{number}"
-        await database.run(partial(add, name))
+        await getattr(database, sys.argv[3])(partial(add, name))
         print(name, flush=True)
 
 async def main():
-    async with open_sqlite(Path(sys.argv[1])) as database, asyncio.TaskGroup() as tasks:
+    async with open_database_url(sys.argv[1]) as database, asyncio.TaskGroup() as tasks:
         for writer in range(8):
             tasks.create_task(write(database, writer))
 
@@ -87,15 +105,88 @@ async def hold_write_lock(path: Path) -> AsyncIterator[None]:
         await process.communicate()
 
 
-@pytest.fixture(params=["sqlite"])
-def implementation(tmp_path: Path) -> Implementation:
-    path = tmp_path / "gateway.db"
+@contextlib.asynccontextmanager
+async def hold_books_lock(url: str) -> AsyncIterator[None]:
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(f"BEGIN; SELECT pg_advisory_xact_lock({BOOKS_LOCK})")
+        await connection.execute("LOCK TABLE things")
+        yield
+    finally:
+        await connection.close()
+
+
+@contextlib.asynccontextmanager
+async def stopped(server: PostgresServer) -> AsyncIterator[None]:
+    await asyncio.to_thread(server.stop)
+    try:
+        yield
+    finally:
+        await asyncio.to_thread(server.start)
+
+
+@pytest.fixture(scope="module")
+def newest() -> Iterator[PostgresServer]:
+    with postgres_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def oldest() -> Iterator[PostgresServer]:
+    if not POSTGRES_15.exists():
+        pytest.skip("NOT RUN: PostgreSQL 15 is not installed")
+    with pytest.MonkeyPatch.context() as environ, contextlib.ExitStack() as stack:
+        environ.setenv("PGBIN", str(POSTGRES_15))
+        yield stack.enter_context(postgres_server())
+
+
+@pytest.fixture(scope="module")
+def pooler_port(newest: PostgresServer) -> Iterator[int]:
+    if pgbouncer() is None:
+        pytest.skip("NOT RUN: pgbouncer is not installed")
+    with pooler(newest.url()) as port:
+        yield port
+
+
+@pytest.fixture(params=WAYS)
+def implementation(request: pytest.FixtureRequest, tmp_path: Path) -> Implementation:
+    if request.param == "sqlite":
+        path = tmp_path / "gateway.db"
+        return Implementation(
+            open=partial(open_sqlite, path, busy_seconds=BUSY_SECONDS),
+            url=f"sqlite:///{path}",
+            rule_broken=sqlite3.IntegrityError,
+            write_refusal=sqlite3.OperationalError,
+            outage=partial(hold_write_lock, path),
+            away=None,
+        )
+    which = "oldest" if request.param == "postgres 15" else "newest"
+    server: PostgresServer = request.getfixturevalue(which)
+    name = f"test_{os.urandom(8).hex()}"
+    url = server.make(name)
+    if request.param == "pgbouncer":
+        port = request.getfixturevalue("pooler_port")
+        url = f"postgresql://postgres@127.0.0.1:{port}/{name}"
     return Implementation(
-        open=partial(open_sqlite, path, busy_seconds=BUSY_SECONDS),
-        child=[str(path)],
-        write_refusal=sqlite3.OperationalError,
-        outage=partial(hold_write_lock, path),
+        open=partial(
+            open_postgres,
+            url,
+            connections=CONNECTIONS,
+            busy_seconds=BUSY_SECONDS,
+            answer_seconds=ANSWER_SECONDS,
+        ),
+        url=url,
+        rule_broken=asyncpg.CheckViolationError,
+        write_refusal=asyncpg.ReadOnlySQLTransactionError,
+        outage=partial(hold_books_lock, server.url(name)),
+        away=partial(stopped, server),
     )
+
+
+@pytest.fixture(params=VERBS)
+def verb(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
 
 
 @pytest.fixture
@@ -136,37 +227,39 @@ async def eventually(condition: Callable[[], Awaitable[bool]]) -> None:
 
 
 async def test_run_is_atomic_the_statements_of_a_script_are_all_done_or_none_is(
-    database: Database, implementation: Implementation
+    database: Database, implementation: Implementation, verb: str
 ) -> None:
+    run = getattr(database, verb)
+
     def add_three_but_the_last_breaks_a_rule() -> Script[None]:
         yield from add("one")
         yield from add("two")
         yield from add("three", -1)
 
-    with pytest.raises(sqlite3.IntegrityError):
-        await database.run(add_three_but_the_last_breaks_a_rule)
+    with pytest.raises(implementation.rule_broken):
+        await run(add_three_but_the_last_breaks_a_rule)
     assert await database.read(amounts) == {}
 
     def add_two() -> Script[str]:
         yield from add("one")
         return (yield from add("two"))
 
-    assert await database.run(add_two) == "added"
+    assert await run(add_two) == "added"
     async with implementation.open() as other:
         assert await other.read(amounts) == {"one": 1, "two": 1}
 
 
-@pytest.mark.parametrize("crash", range(3))
+@pytest.mark.parametrize("crash", range(2))
 async def test_run_is_durable_on_return_what_a_script_wrote_is_there_after_a_crash_of_process(
-    database: Database, implementation: Implementation, crash: int
+    database: Database, implementation: Implementation, verb: str, crash: int
 ) -> None:
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", WRITE_UNTIL_KILLED, *implementation.child, str(crash)),
+        *(sys.executable, "-c", WRITE_UNTIL_KILLED, implementation.url, str(crash), verb),
         stdout=subprocess.PIPE,
     )
     assert process.stdout is not None
     async with asyncio.timeout(DEADLINE_SECONDS):
-        answered = [await process.stdout.readline() for _ in range(20 + 50 * crash)]
+        answered = [await process.stdout.readline() for _ in range(20 + 100 * crash)]
         process.send_signal(signal.SIGKILL)
         answered += (await process.stdout.read()).splitlines(keepends=True)
         assert await process.wait() == -signal.SIGKILL
@@ -180,11 +273,11 @@ async def test_run_is_durable_on_return_what_a_script_wrote_is_there_after_a_cra
 
 
 async def test_a_refusal_raised_by_a_script_undoes_that_script_alone_never_another_beside_it(
-    database: Database,
+    database: Database, verb: str
 ) -> None:
     scripts: list[Callable[[], Script[str | None]]] = [partial(add, f"{n:02}") for n in range(50)]
     scripts.insert(25, partial(add_and_refuse, "refused"))
-    answers = await asyncio.gather(*map(database.run, scripts), return_exceptions=True)
+    answers = await asyncio.gather(*map(getattr(database, verb), scripts), return_exceptions=True)
     assert isinstance(answers.pop(25), RefusedError)
     assert answers == ["added"] * 50
     assert await database.read(amounts) == {f"{n:02}": 1 for n in range(50)}
@@ -264,7 +357,7 @@ async def test_200_racing_holds_admit_exactly_what_fits(
 
 @pytest.mark.parametrize("turns", [1, 2, 5])
 async def test_cancelling_the_caller_of_run_does_not_interrupt_the_script(
-    database: Database, turns: int
+    database: Database, verb: str, turns: int
 ) -> None:
     def add_pair(name: str) -> Script[None]:
         yield from add(name)
@@ -272,7 +365,8 @@ async def test_cancelling_the_caller_of_run_does_not_interrupt_the_script(
 
     async with asyncio.TaskGroup() as tasks:
         callers = [
-            tasks.create_task(database.run(partial(add_pair, f"{number}"))) for number in range(50)
+            tasks.create_task(getattr(database, verb)(partial(add_pair, f"{number}")))
+            for number in range(50)
         ]
         for _ in range(turns):
             await asyncio.sleep(0)  # one turn of the loop: every caller has called
@@ -324,18 +418,19 @@ async def test_read_refuses_to_write(database: Database, implementation: Impleme
 
 
 async def test_when_the_database_cannot_write_run_raises_database_unavailable_within_a_bounded_time(
-    database: Database, implementation: Implementation
+    database: Database, implementation: Implementation, verb: str
 ) -> None:
+    run = getattr(database, verb)
     async with implementation.outage():
         begin = time.monotonic()
         answers = await asyncio.gather(
-            *(database.run(partial(add, f"{number}")) for number in range(20)),
-            database.run(partial(add_and_refuse, "refused")),
+            *(run(partial(add, f"{number}")) for number in range(3)),
+            run(partial(add_and_refuse, "refused")),
             return_exceptions=True,
         )
         assert time.monotonic() - begin < DEADLINE_SECONDS
         assert {type(answer) for answer in answers} == {DatabaseUnavailable}
-    assert await database.run(partial(add, "and works again once it is back")) == "added"
+    assert await run(partial(add, "and works again once it is back")) == "added"
     assert len(await database.read(amounts)) == 1
 
 
@@ -344,17 +439,100 @@ async def test_when_the_database_cannot_be_reached_run_and_read_raise_database_u
 ) -> None:
     async with implementation.open() as closed:
         pass
-    for call in (closed.run, closed.read):
+    for call in (closed.run, closed.run_beside, closed.read):
         with pytest.raises(DatabaseUnavailable):
             await call(amounts)
 
 
-async def test_after_database_unavailable_whether_the_script_took_effect_is_unknown_run_it_again(
+async def test_when_the_server_is_away_all_raise_database_unavailable_and_work_once_it_is_back(
     database: Database, implementation: Implementation
 ) -> None:
+    if implementation.away is None:
+        return  # a file is where it is
+    calls = (database.run, database.run_beside, database.read)
+    async with implementation.away():
+        begin = time.monotonic()
+        answers = await asyncio.gather(
+            *(call(amounts) for call in calls for _ in range(20)), return_exceptions=True
+        )
+        assert time.monotonic() - begin < DEADLINE_SECONDS
+        assert {type(answer) for answer in answers} == {DatabaseUnavailable}
+
+    async def works_again() -> bool:
+        answers = await asyncio.gather(*(call(amounts) for call in calls), return_exceptions=True)
+        return answers == [{}] * 3
+
+    await eventually(works_again)
+
+
+async def test_after_database_unavailable_whether_the_script_took_effect_is_unknown_run_it_again(
+    database: Database, implementation: Implementation, verb: str
+) -> None:
+    run = getattr(database, verb)
     async with implementation.outage():
         with pytest.raises(DatabaseUnavailable):
-            await database.run(partial(add, "once"))
-    assert await database.run(partial(add, "once")) in {"added", "there already"}
-    assert await database.run(partial(add, "once")) == "there already"
+            await run(partial(add, "once"))
+    assert await run(partial(add, "once")) in {"added", "there already"}
+    assert await run(partial(add, "once")) == "there already"
     assert await database.read(amounts) == {"once": 1}
+
+
+async def test_scripts_of_run_beside_run_beside_any_others_each_statement_sees_whole_scripts_only(
+    database: Database, implementation: Implementation
+) -> None:
+    def move(number: int) -> Script[None]:
+        for name, sign in (("a", -1), ("b", 1)):
+            yield Sql("UPDATE things SET amount = amount + $1 WHERE id = $2", (sign, name))
+        yield from add(f"move {number}", 0)
+
+    def total() -> Script[list[int]]:
+        sums = []
+        for _ in range(3):
+            rows = yield Sql("SELECT CAST(SUM(amount) AS BIGINT) AS total FROM things")
+            sums.append(rows[0]["total"])
+        return sums
+
+    await database.run(partial(add, "a", 200))
+    await database.run(partial(add, "b", 0))
+    async with implementation.open() as other:
+        answers = await asyncio.gather(
+            *(
+                call
+                for number in range(20)
+                for call in (
+                    database.run(partial(move, 2 * number)),
+                    other.run_beside(partial(move, 2 * number + 1)),
+                    database.run_beside(total),
+                    other.run_beside(total),
+                )
+            )
+        )
+    assert [one for one in answers if one is not None] == [[200] * 3] * 40
+    found = await database.read(amounts)
+    assert (found["a"], found["b"]) == (160, 40)
+
+
+async def test_a_claim_beside_others_is_had_by_one_of_those_who_want_it(
+    database: Database, implementation: Implementation
+) -> None:
+    def claim(limit: int) -> Script[list[str]]:
+        rows = yield Sql(
+            "UPDATE things SET amount = amount - 1 WHERE id IN (SELECT id FROM things"
+            f" WHERE amount = 1 ORDER BY id LIMIT $1{SKIP_LOCKED}) AND amount = 1 RETURNING id",
+            (limit,),
+        )
+        return [row["id"] for row in rows]
+
+    for number in range(200):
+        await database.run(partial(add, f"{number}"))
+    claimed: list[str] = []
+
+    async def claim_all(of: Database) -> None:
+        while got := await of.run_beside(partial(claim, 7)):
+            claimed.extend(got)
+
+    async with implementation.open() as other:
+        await asyncio.gather(*(claim_all(of) for of in (database, other) for _ in range(4)))
+    # Whoever found nothing may have passed over what another gave up.
+    await claim_all(database)
+    assert sorted(claimed) == sorted(str(number) for number in range(200))

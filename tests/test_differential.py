@@ -107,8 +107,8 @@ class Bench:
 
 
 @pytest.fixture(scope="module")
-def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    folder = tmp_path_factory.mktemp("differential")
+def bench(place: Path) -> Iterator[Bench]:
+    folder = place / "differential"
     with asyncio.Runner() as runner:
         stack = AsyncExitStack()
         try:

@@ -27,7 +27,7 @@ def settings_table() -> str:
     ]
     for one in settings_fields():
         variable = f"`{PREFIX}{one.name.upper()}`"
-        if one.metadata["secret"]:
+        if one.metadata["from_file"]:
             variable += ", `…_FILE`"
         rows.append(f"| `{one.name}` | {variable} | {_default(one)} | {one.metadata['help']} |")
     return "\n".join(rows)

@@ -1,23 +1,21 @@
 """Is just that let go which is too old or too much, and never what is pinned?"""
 
 import asyncio
-import sqlite3
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from databases import look, opened_at, url_of
+from hypothesis import given
 from hypothesis import strategies as st
-from ledger_tools import KEYS, NOW, a_change, bench, opened
+from ledger_tools import KEYS, NOW, a_change, bench, examples, opened
 from retention_tools import DELETED, DUE, KEPT, Content, a_retaining, put, removed
 
 from gateway.db.database import Database
 from gateway.db.script import Script, Sql
-from gateway.db.sqlite import open_sqlite
 from gateway.mirror.eviction import (
     BATCH,
     Aged,
@@ -110,7 +108,7 @@ def test_what_goes_is_what_the_rules_say(tmp_path: Path) -> None:
     store = FolderStore(tmp_path / "content")
     with bench(tmp_path / "gateway.db") as made:
 
-        @settings(max_examples=300, deadline=None)
+        @examples(300)
         @given(
             contents=CONTENTS,
             retentions=st.fixed_dictionaries(dict.fromkeys(PROJECTS, RETENTIONS)),
@@ -170,7 +168,7 @@ async def test_two_processes_that_decide_at_once_let_go_of_no_more_than_one_alon
     contents = [Content(number, mirrored_at=NOW - number) for number in range(3 * BATCH)]
     await database.run(partial(put, contents))
     store = FolderStore(tmp_path / "content")
-    async with open_sqlite(tmp_path / "gateway.db") as other, asyncio.TaskGroup() as group:
+    async with opened_at(tmp_path / "gateway.db") as other, asyncio.TaskGroup() as group:
         for one in (database, other, database, other):
             group.create_task(evict(a_retaining(one, store, keep_bytes=100), crowded=frozenset()))
     gone = await database.read(removed)
@@ -260,23 +258,18 @@ def asked(script: Script[Any], answers: list[Any]) -> Iterator[Sql]:
         yield script.send(answer)
 
 
+@pytest.mark.sqlite("it reads the plans of SQLite")
 @pytest.mark.parametrize("name", sorted(PLANS))
 async def test_nothing_is_looked_for_but_on_an_index(
     database: Database, tmp_path: Path, name: str
 ) -> None:
     del database  # it has the tables
     script, answers, wanted = PLANS[name]
-    with closing(sqlite3.connect(tmp_path / "gateway.db")) as connection:
-        plans = [
-            [
-                str(row[3])
-                for row in connection.execute(
-                    f"EXPLAIN QUERY PLAN {sql.text}",
-                    {str(number): value for number, value in enumerate(sql.args, 1)},
-                )
-            ]
-            for sql in asked(script, answers)
-        ]
+    url = url_of(tmp_path / "gateway.db")
+    plans = [
+        [str(row["detail"]) for row in look(url, f"EXPLAIN QUERY PLAN {sql.text}", *sql.args)]
+        for sql in asked(script, answers)
+    ]
     assert len(plans) == len(wanted)
     for plan, part in zip(plans, wanted, strict=True):
         assert any(part in line for line in plan), plan

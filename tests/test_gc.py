@@ -78,7 +78,8 @@ async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
 
 def recorded() -> Script[None]:
     for number, (facts, _) in RECORDS.items():
-        yield Sql(f"UPDATE assets SET due_at = NULL, {facts} WHERE id = 'asset_{number:04}'")
+        yield Sql(f"UPDATE assets SET due_at = NULL WHERE id = 'asset_{number:04}'")
+        yield Sql(f"UPDATE assets SET {facts} WHERE id = 'asset_{number:04}'")
 
 
 async def test_only_what_no_record_wants_and_is_a_day_old_is_deleted(stage: Stage) -> None:

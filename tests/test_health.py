@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import httpx
+import pytest
 from conftest import LogLines, World, eventually, world
 
 from gateway.api.health import DATABASE_PATIENCE_SECONDS
@@ -42,7 +43,7 @@ async def test_a_process_that_runs_is_alive_and_ready(studio: World) -> None:
     shown = await look(studio, "/readyz?verbose")
     assert shown.json() == {
         "ready": True,
-        "checks": {"not_draining": True, "database": True, "store": True},
+        "checks": {"not_draining": True, "database": True, "clock": True, "store": True},
     }
     assert (await look(studio, "/healthz")).status_code == 404
 
@@ -94,6 +95,7 @@ async def test_while_it_drains_it_is_alive_and_not_ready(tmp_path: Path) -> None
     assert seen[-1] == (200, 503, False)
 
 
+@pytest.mark.sqlite("it breaks the file")
 async def test_without_its_database_for_ten_seconds_it_is_not_ready_until_it_is_back(
     tmp_path: Path, logged: LogLines
 ) -> None:

@@ -2,19 +2,18 @@
 
 import asyncio
 import os
-import sqlite3
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from conftest import LogLines, World, eventually
+from databases import opened_at, writing
 
 from gateway.billing.balances import Account, accounting_day
 from gateway.billing.keys import NewKey
 from gateway.billing.ledger import Hold
 from gateway.db.database import Database
-from gateway.db.sqlite import open_sqlite
 from gateway.store.folder import FolderStore
 from gateway.videos.attempts import IDEMPOTENCY_SECONDS, Intent
 from gateway.videos.janitor import ABANDONED_SECONDS, Cleaning, clean_forever
@@ -183,16 +182,16 @@ async def test_a_turn_without_the_store_is_made_again(
 async def test_a_turn_without_the_database_is_made_again(studio: World, logged: LogLines) -> None:
     key = await studio.key()
     await open_one(studio, key, "vid_lapsed", lease_seconds=-1)
-    path = studio.settings.database_path
-    with closing(sqlite3.connect(path, isolation_level=None)) as other:
-        other.execute("BEGIN IMMEDIATE")
-        async with open_sqlite(path, busy_seconds=0.05) as impatient, cleaning(studio, impatient):
+    path = studio.folder / "gateway.db"
+    async with AsyncExitStack() as other:
+        await other.enter_async_context(writing(studio.settings.database_url))
+        async with opened_at(path, busy_seconds=0.05) as impatient, cleaning(studio, impatient):
 
             async def failed() -> bool:
                 return bool(logged.lines("janitor_turn_failed"))
 
             await eventually(failed)
-            other.execute("ROLLBACK")
+            await other.aclose()
 
             async def orphaned() -> bool:
                 return bool(await orphan_reasons(studio))

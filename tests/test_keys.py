@@ -477,7 +477,7 @@ def test_what_is_found_is_what_may_buy_but_for_scope_and_grace(
 
 
 @pytest.fixture(scope="module")
-def records(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    with bench(tmp_path_factory.mktemp("keys") / "gateway.db") as made:
+def records(place: Path) -> Iterator[Bench]:
+    with bench(place / "keys" / "gateway.db") as made:
         made.run(make)
         yield made

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from databases import url_of
 from ledger_tools import NOW, a_hold, a_level, balances, limited, opened, organization, rows
 
 from gateway.billing.audit import audit
@@ -27,10 +28,9 @@ BUDGET_MICROS = 12_345_678
 HOLD_IN_ANOTHER_PROCESS = """
 import asyncio, sys
 from functools import partial
-from pathlib import Path
 from gateway.billing.balances import Refusal
 from gateway.billing.ledger import hold
-from gateway.db.sqlite import open_sqlite
+from gateway.db.opening import open_database_url
 from ledger_tools import NOW, a_hold
 
 async def one(database, number):
@@ -42,7 +42,7 @@ async def one(database, number):
     return wanted.amount_micros
 
 async def main():
-    async with open_sqlite(Path(sys.argv[1])) as database:
+    async with open_database_url(sys.argv[1]) as database:
         print("open", flush=True)
         await asyncio.to_thread(sys.stdin.readline)
         print(sum([await one(database, number) for number in range(100)]), flush=True)
@@ -216,13 +216,13 @@ async def test_a_hundred_racing_ends_of_one_hold_end_it_once(database: Database)
     assert await database.read(audit) == []
 
 
-async def test_two_processes_on_one_file_cannot_pass_one_budget(tmp_path: Path) -> None:
+async def test_two_processes_on_one_database_cannot_pass_one_budget(tmp_path: Path) -> None:
     path = tmp_path / "gateway.db"
     async with opened(path) as database, asyncio.timeout(DEADLINE_SECONDS):
         await limit_organization(database)
         processes = [
             await asyncio.create_subprocess_exec(
-                *(sys.executable, "-c", HOLD_IN_ANOTHER_PROCESS, str(path), name),
+                *(sys.executable, "-c", HOLD_IN_ANOTHER_PROCESS, url_of(path), name),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 env={"PYTHONPATH": ":".join(sys.path)},

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,8 +23,8 @@ AT_ONCE = 25
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
-    async with world(tmp_path_factory.mktemp("listing"), upstream_offers=OPERATIONS) as made:
+async def shared(place: Path) -> AsyncIterator[World]:
+    async with world(place / "listing", upstream_offers=OPERATIONS) as made:
         # Nothing here is about content.
         await made.control.fault("404", operation="content", times=None)
         yield made

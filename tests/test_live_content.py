@@ -37,8 +37,8 @@ def simulated(**changes: Any) -> SimulatorSettings:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
-    folder = tmp_path_factory.mktemp("live")
+async def shared(place: Path) -> AsyncIterator[World]:
+    folder = place / "live"
     async with world(folder, simulated=simulated(), upstream_offers=OFFERS[:3]) as made:
         yield made
 

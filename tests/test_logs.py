@@ -8,6 +8,7 @@ import httpx
 import pytest
 import structlog
 from conftest import LogLines, World, environ_for, eventually, new_key, serving, settings_for
+from databases import bytes_of
 
 from gateway.clock import system_clock
 from gateway.setup import open_database
@@ -120,7 +121,7 @@ async def test_a_whole_run_tells_neither_prompts_nor_keys(tmp_path: Path) -> Non
     }
     for secret in (SECRET, "walrus", UPSTREAM_KEY, key.value, key.value[:-1], "Bearer"):
         assert secret not in printed
-    kept = settings.database_path.read_bytes()
+    kept = bytes_of(settings.database_url)
     assert key.value.encode() not in kept
     assert UPSTREAM_KEY.encode() not in kept
 

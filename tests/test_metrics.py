@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import httpx
+import pytest
 from conftest import World, world
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -74,6 +75,7 @@ async def test_projects_beyond_the_limit_are_one_and_nothing_is_lost(tmp_path: P
     )
 
 
+@pytest.mark.costly
 async def test_more_videos_add_no_series(tmp_path: Path) -> None:
     async with world(tmp_path) as made:
         key = await made.key()

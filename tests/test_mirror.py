@@ -127,6 +127,7 @@ async def test_content_that_came_broken_is_never_visible_and_is_fetched_again(
         assert first_failures == BREAKING_ONCE
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("status", [400, 404])
 async def test_content_that_is_late_is_waited_for(shared: World, status: int) -> None:
     key = await shared.key()
@@ -137,6 +138,7 @@ async def test_content_that_is_late_is_waited_for(shared: World, status: int) ->
     assert (await shared.mirrored(video_id))["attempts"] == 2
 
 
+@pytest.mark.costly
 async def test_the_tries_become_rarer_but_do_not_cease(shared: World, logged: LogLines) -> None:
     key = await shared.key()
     video_id = await shared.buy(key, "[[content:404*5]]")
@@ -213,6 +215,7 @@ async def test_content_over_the_limit_is_not_kept(tmp_path: Path, prompt: str) -
         assert stored(made, asset) == []
 
 
+@pytest.mark.costly
 async def test_no_more_downloads_are_under_way_than_the_setting_allows(tmp_path: Path) -> None:
     bound, delay_seconds = 3, 0.4
     async with world(tmp_path, mirror_concurrency=bound) as made:
@@ -245,6 +248,7 @@ async def test_a_download_that_broke_is_taken_up_where_it_broke(shared: World, f
     assert stored(shared, asset)[0].read_bytes() == await shared.control.content(video_id)
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("ranges", [True, False])
 async def test_what_changed_before_it_came_whole_is_fetched_anew(
     tmp_path: Path, logged: LogLines, *, ranges: bool
@@ -278,6 +282,7 @@ async def test_every_variant_is_mirrored_as_what_it_is(tmp_path: Path) -> None:
             assert answer.headers["etag"] == f'"{row["sha256"]}"'
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("status", [400, 404, 410])
 async def test_a_variant_that_the_upstream_has_not_is_a_fact_after_five_minutes(
     tmp_path: Path, logged: LogLines, status: int
@@ -317,6 +322,7 @@ async def test_a_variant_that_the_upstream_has_not_is_a_fact_after_five_minutes(
     }
 
 
+@pytest.mark.costly
 async def test_a_page_of_html_is_no_picture(tmp_path: Path) -> None:
     async with world(tmp_path, upstream_offers=OFFERS) as made:
         await made.control.fault("html", operation="content", times=3)
@@ -335,6 +341,7 @@ async def test_a_page_of_html_is_no_picture(tmp_path: Path) -> None:
             await until_row(made, video_id, variant, "mirrored_at")
 
 
+@pytest.mark.costly
 async def test_a_redirect_to_what_is_no_host_breaks_one_download_and_nothing_else(
     shared: World,
 ) -> None:
@@ -383,6 +390,7 @@ async def test_what_is_in_the_store_already_is_recorded_without_another_download
     assert (await shared.control.state())["videos"][video_id]["contents"] == {"video": 1}
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("refuses", [False, True])
 async def test_a_store_that_fails_is_an_alarm_and_the_content_is_fetched_once_it_is_back(
     tmp_path: Path, logged: LogLines, *, refuses: bool
@@ -419,6 +427,7 @@ async def test_every_step_of_a_mirror_is_reached(shared: World) -> None:
     assert set(STEPS) <= set(shared.steps)
 
 
+@pytest.mark.costly
 async def test_one_fault_of_the_network_after_the_expiry_is_not_the_end(
     shared: World, logged: LogLines
 ) -> None:
@@ -431,6 +440,7 @@ async def test_one_fault_of_the_network_after_the_expiry_is_not_the_end(
     assert logged.lines("content_lost") == []
 
 
+@pytest.mark.costly
 async def test_an_expiry_that_is_no_moment_is_not_believed(shared: World) -> None:
     key = await shared.key()
     video_id = await shared.buy(key, "[[retrieve:set key=expires_at 3600]] [[content:503*1]]")

@@ -143,6 +143,7 @@ async def test_one_process_mirrors_and_clients_of_the_other_have_a_download_of_t
         assert video["contents"] == {"video": 3}
 
 
+@pytest.mark.costly
 async def test_told_to_stop_it_sends_live_content_to_its_end_and_mirrors_it(stage: Scene) -> None:
     async with stage.process() as process:
         video_id = await bought(stage, process, PAUSES)
@@ -172,6 +173,7 @@ async def refuses(process: Process) -> bool:
     return False
 
 
+@pytest.mark.costly
 async def test_told_to_stop_it_gives_the_lease_of_a_mirror_back(stage: Scene) -> None:
     async with stage.process() as process:
         video_id = await bought(stage, process, PAUSES)
@@ -187,6 +189,7 @@ async def test_told_to_stop_it_gives_the_lease_of_a_mirror_back(stage: Scene) ->
         assert (asset(stage)["attempts"], asset(stage)["failure"]) == (2, None)
 
 
+@pytest.mark.costly
 async def test_killed_in_the_middle_of_a_download_nothing_is_left_of_it(
     stage: Scene, tmp_path: Path
 ) -> None:
@@ -236,6 +239,7 @@ async def test_who_slept_past_his_lease_does_not_put_old_content_over_new(stage:
                 await stage.downloads(each, video_id)
 
 
+@pytest.mark.costly
 async def test_with_the_stores_disk_full_clients_get_content_live_and_it_is_mirrored_once_it_fits(
     stage: Scene,
 ) -> None:
@@ -266,6 +270,7 @@ async def test_with_the_stores_disk_full_clients_get_content_live_and_it_is_mirr
         await stage.downloads(process, second)
 
 
+@pytest.mark.costly
 async def test_with_the_spools_disk_full_nothing_looks_whole_and_it_is_mirrored_once_it_fits(
     stage: Scene, tmp_path: Path
 ) -> None:
@@ -307,6 +312,7 @@ async def part(stage: Scene, process: Process, video_id: str, span: str) -> http
         return await client.get(f"/videos/{video_id}/content", headers={"range": span})
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize(
     "fault", ["fsync:error=EIO:when=1", "fsync:error=EIO:when=2", "rename:error=EIO:when=1"]
 )
@@ -329,6 +335,7 @@ async def test_a_disk_that_fails_to_keep_it_is_an_alarm_and_the_content_is_fetch
         assert await readiness(process) == 200
 
 
+@pytest.mark.costly
 async def test_a_disk_that_is_slow_keeps_nobody_waiting_but_the_mirror(stage: Scene) -> None:
     slow = partial(failing_with, fault="fsync:delay_enter=1500000")
     async with stage.process(under=slow) as process:
@@ -346,6 +353,7 @@ def failing_with(command: list[str], *, fault: str) -> list[str]:
     return with_faults(fault, command=command)
 
 
+@pytest.mark.costly
 async def test_ten_clients_of_one_large_video_cost_one_download_and_little_memory(
     stage: Scene,
 ) -> None:
@@ -381,6 +389,7 @@ async def test_ten_clients_of_one_large_video_cost_one_download_and_little_memor
         assert peak - before < 40_000_000
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("where", ["live", "store"])
 async def test_five_hundred_readers_that_stall_cost_less_than_a_megabyte_each(
     stage: Scene, where: str

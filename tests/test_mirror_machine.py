@@ -7,20 +7,17 @@ becomes another, files get lost, videos are deleted, temporary files are swept a
 
 import asyncio
 import hashlib
-import os
 import random
-import shutil
-import tempfile
 import time
 from collections.abc import AsyncGenerator, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import pytest
-from hypothesis import settings
+from databases import a_folder, opened_at, url_of
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -29,11 +26,10 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from ledger_tools import KEYS, NOW, opened, rows
+from ledger_tools import KEYS, NOW, opened, profile, rows
 from test_assets import an_asset
 
 from gateway.db.script import Script
-from gateway.db.sqlite import open_sqlite
 from gateway.errors import StoreUnavailable
 from gateway.mirror.assets import (
     AssetClaim,
@@ -126,12 +122,13 @@ class Mirrors(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.folder = Path(tempfile.mkdtemp(dir=self.template.parent))
-        shutil.copy(self.template, self.folder / "gateway.db")
+        self.gone = ExitStack()
+        self.folder = self.gone.enter_context(a_folder())
+        url_of(self.folder / "gateway.db", like=self.template)
         self.runner = asyncio.Runner()
         self.stack = AsyncExitStack()
         self.database = self.runner.run(
-            self.stack.enter_async_context(open_sqlite(self.folder / "gateway.db"))
+            self.stack.enter_async_context(opened_at(self.folder / "gateway.db"))
         )
         self.store = FolderStore(self.folder / "content")
         self.upstream = Upstream()
@@ -154,7 +151,7 @@ class Mirrors(RuleBasedStateMachine):
                 self.leave(reader.opened)
             self.runner.run(self.stack.aclose())
             self.runner.close()
-            shutil.rmtree(self.folder)
+            self.gone.close()
 
     @rule(place=places, late=st.booleans(), lost=st.booleans())
     def begin(self, place: int, *, late: bool = False, lost: bool = False) -> None:
@@ -455,5 +452,4 @@ async def collected(chunks: AsyncGenerator[bytes, None]) -> bytes:
 def test_whatever_happens_readers_get_whole_content_and_the_record_is_true(tmp_path: Path) -> None:
     Mirrors.template = tmp_path / "gateway.db"
     asyncio.run(make_template(Mirrors.template))
-    profile = settings.get_profile(os.environ.get("HYPOTHESIS_PROFILE", "short"))
-    run_state_machine_as_test(Mirrors, settings=profile)
+    run_state_machine_as_test(Mirrors, settings=profile())

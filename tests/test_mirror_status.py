@@ -1,12 +1,11 @@
 """Does an operator see how it stands with all content, however much there is?"""
 
 import re
-import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import closing
 from pathlib import Path
 
 import pytest
+from databases import look, url_of
 from shelf import FAR, Shelf, now, shelf
 
 from gateway.db.script import Script
@@ -144,6 +143,7 @@ async def test_the_command_says_it_to_people_and_to_programs(kept: Shelf) -> Non
     assert "all that is kept was verified after 1970-01-01 00:08:20" in shown
 
 
+@pytest.mark.sqlite("it reads the plans of SQLite")
 async def test_no_question_about_the_status_reads_the_table_itself(kept: Shelf) -> None:
     texts: list[str] = []
 
@@ -158,9 +158,7 @@ async def test_no_question_about_the_status_reads_the_table_itself(kept: Shelf) 
             return end.value  # type: ignore[no-any-return]
 
     await kept.database.read(watched)
-    with closing(sqlite3.connect(kept.folder / "gateway.db")) as connection:
-        for text in texts:
-            steps = connection.execute(f"EXPLAIN QUERY PLAN {text}", {"1": 1}).fetchall()
-            for *_, step in steps:
-                assert "assets" not in step or "INDEX" in step, (text, step)
+    for text in texts:
+        for *_, step in look(url_of(kept.folder / "gateway.db"), f"EXPLAIN QUERY PLAN {text}", 1):
+            assert "assets" not in step or "INDEX" in step, (text, step)
     assert len(texts) >= 7

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -20,16 +21,16 @@ MADE_OF_IT = ("remix", "edit", "extension")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
-    folder = tmp_path_factory.mktemp("operations")
+async def shared(place: Path) -> AsyncIterator[World]:
+    folder = place / "operations"
     async with world(folder, upstream_offers=OPERATIONS) as made:
         yield made
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def poor(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
+async def poor(place: Path) -> AsyncIterator[World]:
     """A gateway whose upstream offers what the relay documents, and nothing else."""
-    async with world(tmp_path_factory.mktemp("documented")) as made:
+    async with world(place / "documented") as made:
         yield made
 
 

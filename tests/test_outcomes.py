@@ -114,8 +114,8 @@ CASES = [
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def table(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
-    folder = tmp_path_factory.mktemp("outcomes")
+async def table(place: Path) -> AsyncIterator[World]:
+    folder = place / "outcomes"
     async with world(folder, upstream_post_seconds=1) as made:
         yield made
 

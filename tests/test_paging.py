@@ -2,8 +2,11 @@
 
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 
+import asyncpg
 import pytest
+from databases import look, url_of
 from hypothesis import given
 from hypothesis import strategies as st
 from ledger_tools import Bench, bench
@@ -26,8 +29,8 @@ LISTED = Listed(
 
 
 @pytest.fixture(scope="module")
-def records(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    with bench(tmp_path_factory.mktemp("paging") / "gateway.db") as made:
+def records(place: Path) -> Iterator[Bench]:
+    with bench(place / "paging" / "gateway.db") as made:
         yield made
 
 
@@ -107,6 +110,44 @@ def test_page_after_page_is_the_whole_list_in_both_directions(
         if not page.has_more:
             break
     assert backwards == forwards
+
+
+@pytest.mark.postgres("a file has no locale")
+def test_every_text_that_is_kept_is_compared_byte_by_byte(records: Bench) -> None:
+    def collations() -> Script[list[tuple[str, str]]]:
+        found = yield Sql(
+            "SELECT table_name || '.' || column_name AS name, collation_name"
+            " FROM information_schema.columns"
+            " WHERE table_schema = 'public' AND data_type = 'text'"
+        )
+        return [(row["name"], row["collation_name"]) for row in found]
+
+    found = records.run(collations)
+    assert ("projects.id", "C") in found
+    assert {collation for _, collation in found} == {"C"}
+
+
+@pytest.mark.postgres("a file has no locale")
+def test_a_page_is_in_the_order_of_bytes_whatever_the_locale_of_the_database_is(
+    tmp_path: Path,
+) -> None:
+    names = ["a", "B", "b", "_", "é", "z", "Z", "10", "9", "a/b", "a b", "proj_x", "Proj_x"]
+    path = tmp_path / "gateway.db"
+    try:
+        url = url_of(path, locale="en-US")
+    except asyncpg.FeatureNotSupportedError:
+        pytest.skip("this server is built without ICU; one of Debian's has it: PGBIN")
+    listed = "SELECT column1 AS name FROM (VALUES ('a'), ('B'), ('b'), ('Z')) AS letters ORDER BY 1"
+    assert [row["name"] for row in look(url, listed)] == ["a", "b", "B", "Z"]
+    with bench(path) as records:
+        records.run(partial(projects, dict.fromkeys(names, (1, True))))
+        for newest_first in (True, False):
+            found: list[str] = []
+            while len(found) < len(names):
+                after = found[-1] if found else None
+                cursor = Cursor(2, newest_first=newest_first, after=after)
+                found += ids(records.run(partial(read_page, LISTED, cursor)))
+            assert found == sorted(names, key=str.encode, reverse=newest_first)
 
 
 def test_a_row_that_comes_in_between_moves_no_page(records: Bench) -> None:

@@ -148,6 +148,7 @@ async def test_everything_matches(books: Books) -> None:
     assert TOKEN not in text
 
 
+@pytest.mark.costly
 async def test_a_video_under_way_is_no_difference(books: Books) -> None:
     made = await books.world.buy(await books.world.key(), "[[generation 9000]]")
     report = await books.report(exit_code=0)
@@ -156,6 +157,7 @@ async def test_a_video_under_way_is_no_difference(books: Books) -> None:
     assert (finding["ours_usd"], finding["theirs_usd"]) == ("0.00", "0.40")
 
 
+@pytest.mark.costly
 async def test_a_dropped_a_foreign_and_a_changed_row_are_found(books: Books) -> None:
     key = await books.world.key()
     dropped, changed, _ = [await books.world.buy(key) for _ in range(3)]
@@ -177,6 +179,7 @@ async def test_a_dropped_a_foreign_and_a_changed_row_are_found(books: Books) -> 
     assert (report["difference_usd"], report["ratio"]) == ("0.10", "1.083333")
 
 
+@pytest.mark.costly
 async def test_a_table_and_a_csv_tell_the_same(books: Books) -> None:
     key = await books.world.key()
     dropped = await books.world.buy(key)
@@ -237,6 +240,7 @@ async def test_two_orphans_that_cannot_be_told_apart_get_no_proposal(books: Book
     assert row["row_id"] in await books.run(exit_code=1)
 
 
+@pytest.mark.costly
 async def test_a_second_video_with_the_same_id_is_known_by_its_request(books: Books) -> None:
     first = await books.world.buy(await books.world.key())
     second = await books.lose("[[duplicate-id]]")
@@ -258,6 +262,7 @@ async def test_a_young_orphan_is_not_released_for_lack_of_a_charge(books: Books)
     assert "does not reach an hour" in orphan["note"]
 
 
+@pytest.mark.costly
 async def test_list_prices_are_compared_whatever_is_paid(tmp_path: Path) -> None:
     multiplied = {"upstream_cost_multiplier_ppm": 850_000, "budget_basis": "cost"}
     async with some_books(tmp_path, **multiplied) as books:
@@ -266,6 +271,7 @@ async def test_list_prices_are_compared_whatever_is_paid(tmp_path: Path) -> None
         assert (await books.report(exit_code=0))["ours_usd"] == "0.40"
 
 
+@pytest.mark.costly
 async def test_settings_and_usage_are_explained(books: Books) -> None:
     unset = await books.run(exit_code=2, GATEWAY_UPSTREAM_ACCOUNT_TOKEN="")
     assert "upstream_account_token, or GATEWAY_UPSTREAM_ACCOUNT_TOKEN" in unset
@@ -281,6 +287,7 @@ async def test_settings_and_usage_are_explained(books: Books) -> None:
     assert "lies in the future" in late
 
 
+@pytest.mark.costly
 async def test_what_could_not_be_found_out_is_neither_yes_nor_no(books: Books) -> None:
     await books.control.fault("html", operation="account-log")
     assert "cannot be read" in (await books.run(exit_code=3))
@@ -290,6 +297,7 @@ async def test_what_could_not_be_found_out_is_neither_yes_nor_no(books: Books) -
     assert "there is no database" in nothing
 
 
+@pytest.mark.costly
 async def test_an_upstream_of_the_file_has_a_token_of_its_own(books: Books, tmp_path: Path) -> None:
     file = tmp_path / "gateway.toml"
     table = f'[upstreams.studio]\nbase_url = "{books.world.simulator.base_url}"\napi_key = "k"\n'
@@ -300,6 +308,7 @@ async def test_an_upstream_of_the_file_has_a_token_of_its_own(books: Books, tmp_
     assert "Everything matches." in (await books.run(*words, exit_code=0))
 
 
+@pytest.mark.costly
 async def test_a_failure_is_one_json_object_where_json_was_asked_for(books: Books) -> None:
     unset = await books.run("--json", exit_code=2, GATEWAY_UPSTREAM_ACCOUNT_TOKEN="")
     lost = await books.run("--json", exit_code=3, GATEWAY_UPSTREAM_ACCOUNT_URL="http://127.0.0.1:1")

@@ -2,14 +2,14 @@
 
 import asyncio
 import signal
-import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import closing
+from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 
 import pytest
 from conftest import DAY_SECONDS, LogLines, World, eventually
+from databases import opened_at, writing
 from ledger_tools import NOW, opened
 from processes import Process, Scene, scene
 from retention_tools import (
@@ -28,7 +28,6 @@ from gateway.billing.audit_log import Change
 from gateway.billing.keys import NewKey
 from gateway.db.database import Database
 from gateway.db.script import Script, Sql
-from gateway.db.sqlite import open_sqlite
 from gateway.mirror import purge as purging
 from gateway.mirror.keeping import Retention, set_retention
 from gateway.mirror.pins import pin_video, unpin_video
@@ -59,6 +58,7 @@ async def statuses(made: World, key: NewKey, video_id: str) -> tuple[int, int, b
     return shown.status_code, content.status_code, video_id in listed
 
 
+@pytest.mark.costly
 async def test_what_is_too_old_is_gone_from_the_store_and_is_still_retrieved_and_listed(
     studio: World, logged: LogLines
 ) -> None:
@@ -138,6 +138,7 @@ async def test_what_is_pinned_is_kept_until_it_is_not(studio: World) -> None:
         await purged(studio, pinned)
 
 
+@pytest.mark.costly
 async def test_beyond_the_bytes_the_oldest_goes_of_a_project_and_then_of_all(
     studio: World,
 ) -> None:
@@ -264,11 +265,11 @@ async def test_a_turn_without_the_database_is_made_again(studio: World, logged: 
     await studio.mirrored(video_id)
     studio.timeline.offset_seconds += 100
     clock, store = studio.timeline.clock(), FolderStore(studio.settings.store_path)
-    path = studio.settings.database_path
-    with closing(sqlite3.connect(path, isolation_level=None)) as other:
-        other.execute("BEGIN IMMEDIATE")
+    path = studio.folder / "gateway.db"
+    async with AsyncExitStack() as other:
+        await other.enter_async_context(writing(studio.settings.database_url))
         async with (
-            open_sqlite(path, busy_seconds=0.05) as impatient,
+            opened_at(path, busy_seconds=0.05) as impatient,
             asyncio.TaskGroup() as group,
         ):
             loop = group.create_task(
@@ -279,7 +280,7 @@ async def test_a_turn_without_the_database_is_made_again(studio: World, logged: 
                 return bool(logged.lines("retention_turn_failed"))
 
             await eventually(failed)
-            other.execute("ROLLBACK")
+            await other.aclose()
             await purged(studio, video_id)
             loop.cancel()
     assert {line["level"] for line in logged.lines("retention_turn_failed")} == {"warning"}
@@ -302,6 +303,7 @@ def in_store(stage: Scene) -> int:
     return len(list(stage.settings.store_path.glob("[0-9a-f][0-9a-f]/*")))
 
 
+@pytest.mark.costly
 async def test_every_named_step_is_reached_in_order(stage: Scene) -> None:
     async with stage.process() as process:
         await mirrored(stage, process)
@@ -311,6 +313,7 @@ async def test_every_named_step_is_reached_in_order(stage: Scene) -> None:
         assert process.steps == [*STEPS]
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("step", STEPS)
 async def test_killed_at_a_step_what_is_removed_is_not_served_and_soon_out_of_the_store(
     stage: Scene, step: str
@@ -331,6 +334,7 @@ async def test_killed_at_a_step_what_is_removed_is_not_served_and_soon_out_of_th
         await stage.adds_up()
 
 
+@pytest.mark.costly
 async def test_killed_after_a_delete_was_answered_the_bytes_go_with_the_next_process(
     stage: Scene,
 ) -> None:

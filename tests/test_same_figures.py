@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx
 from conftest import ADMIN_KEY, World, command, world
-from hypothesis import HealthCheck, given, settings
+from databases import a_folder
+from hypothesis import given
 from hypothesis import strategies as st
-from ledger_tools import KEYS, make_key
+from ledger_tools import KEYS, examples, make_key
 from prometheus_client.parser import text_string_to_metric_families
 from purchases import DAY_SECONDS, SINCE, UNTIL, Purchase, buy_all, purchases
 
@@ -23,11 +23,14 @@ from gateway.billing.money import MICROS_PER_USD, parse_usd
 PROJECTS = sorted(set(KEYS.values()))
 
 
-@settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
-@given(bought=st.lists(purchases, min_size=1, max_size=12))
-def test_the_sum_of_entries_is_what_costs_api_csv_and_metrics_say(bought: list[Purchase]) -> None:
-    with TemporaryDirectory() as folder:
-        asyncio.run(check(Path(folder), bought))
+def test_the_sum_of_entries_is_what_costs_api_csv_and_metrics_say() -> None:
+    @examples(6)
+    @given(bought=st.lists(purchases, min_size=1, max_size=12))
+    def they_are_the_same(bought: list[Purchase]) -> None:
+        with a_folder() as folder:
+            asyncio.run(check(folder, bought))
+
+    they_are_the_same()
 
 
 async def check(folder: Path, bought: list[Purchase]) -> None:

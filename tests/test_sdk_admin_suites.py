@@ -167,6 +167,7 @@ ROWS: tuple[tuple[str, dict[str, Any]], ...] = (
 )
 
 
+@pytest.mark.sqlite("its plugin replaces rows under what points to them")
 async def test_the_python_sdks_own_admin_suite_passes_but_for_what_there_is_not_here(
     tmp_path: Path,
 ) -> None:

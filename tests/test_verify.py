@@ -4,10 +4,8 @@ import asyncio
 import contextlib
 import os
 import pty
-import sqlite3
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from conftest import LogLines, World, environ_for, eventually, world
+from databases import look, url_of
 from object_servers import ACCESS_KEY_ID, SECRET_ACCESS_KEY, line_to, moto_server
 from shelf import FAR, Ran, Shelf, ended, flip, mirror_command, now, shelf
 
@@ -92,6 +91,7 @@ def file_of(made: World, asset: dict[str, Any]) -> Path:
     return path
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("harm", HARMS)
 async def test_damaged_content_is_quarantined_fetched_again_and_served(
     tmp_path: Path, harm: str
@@ -117,6 +117,7 @@ async def test_damaged_content_is_quarantined_fetched_again_and_served(
         assert (ran.code, ran.json["right"]) == (0, 3)
 
 
+@pytest.mark.costly
 async def test_what_is_being_fetched_again_is_not_served_as_it_was(tmp_path: Path) -> None:
     async with world(tmp_path, content_wait_seconds=0) as made:
         key = await made.key()
@@ -181,6 +182,7 @@ async def test_what_is_right_is_verified_and_moves_to_the_end_of_the_queue(kept:
     assert (text.code, text.out.split(":")[0], text.err) == (0, "checked 0 assets, 0 bytes", "")
 
 
+@pytest.mark.costly
 async def test_only_the_project_asked_for_is_verified(kept: Shelf) -> None:
     await kept.put(1)
     other = await kept.put(2, project_id="proj_b")
@@ -192,6 +194,7 @@ async def test_only_the_project_asked_for_is_verified(kept: Shelf) -> None:
     assert "there is no project 'nobody'" in unknown.err
 
 
+@pytest.mark.costly
 async def test_content_that_cannot_be_read_is_not_damaged(kept: Shelf) -> None:
     items = [await kept.put(number) for number in range(3)]
     bad = kept.file(items[1]).parent
@@ -220,6 +223,7 @@ async def test_a_store_that_is_down_is_no_damage_and_is_not_asked_for_ever(kept:
     assert {(await kept.row(item))["mirrored_at"] for item in items} == {0}
 
 
+@pytest.mark.costly
 async def test_an_object_store_that_goes_down_is_no_damage(tmp_path: Path) -> None:
     with moto_server() as server:
         async with line_to(server) as line, shelf(tmp_path) as made:
@@ -244,6 +248,7 @@ async def test_an_object_store_that_goes_down_is_no_damage(tmp_path: Path) -> No
             assert (ran.json["damaged"], ran.json["right"]) == (1, 7)
 
 
+@pytest.mark.costly
 async def test_the_wrong_store_is_not_believed(kept: Shelf, logged: LogLines) -> None:
     items = [await kept.put(number, expires_at=1) for number in range(3)]
     empty = kept.folder / "empty"
@@ -338,9 +343,8 @@ async def test_what_is_removed_while_others_are_read_is_no_damage(kept: Shelf) -
     def told(verified: Verified) -> None:
         if not seen:
             # The whole page has been listed by now.
-            with closing(sqlite3.connect(kept.folder / "gateway.db", timeout=5)) as connection:
-                connection.execute("UPDATE assets SET removed_at = 1 WHERE id = 'asset_1'")
-                connection.commit()
+            url = url_of(kept.folder / "gateway.db")
+            look(url, "UPDATE assets SET removed_at = 1 WHERE id = 'asset_1'")
             kept.file(items[1]).unlink()
         seen.append(verified)
 
@@ -359,6 +363,7 @@ async def test_all_that_is_read_goes_through_the_throttle(kept: Shelf) -> None:
     assert throttle._free_at == pytest.approx(sum(sizes) / rate)
 
 
+@pytest.mark.costly
 async def test_in_the_background_everything_is_read_again_within_the_days_set(
     tmp_path: Path, logged: LogLines
 ) -> None:
@@ -393,6 +398,7 @@ async def test_in_the_background_everything_is_read_again_within_the_days_set(
         assert again["sha256"] == assets[0]["sha256"]
 
 
+@pytest.mark.costly
 async def test_a_verify_that_was_killed_goes_on_with_what_was_not_read(kept: Shelf) -> None:
     items = [await kept.put(number, os.urandom(100_000), at=number + 1) for number in range(12)]
     async with kept.running("verify", "--bytes-per-second=400000") as process:
@@ -410,6 +416,7 @@ async def test_a_verify_that_was_killed_goes_on_with_what_was_not_read(kept: She
     assert (rest.code, rest.json["right"]) == (0, len(left))
 
 
+@pytest.mark.costly
 async def test_a_person_sees_a_bar_and_a_pipe_sees_none(kept: Shelf) -> None:
     for number in range(3):
         await kept.put(number)
@@ -429,7 +436,7 @@ async def on_a_terminal(made: Shelf, *words: str, **environ: str) -> str:
     """Run `video-gateway mirror …` with standard error on a terminal, and return what it shows."""
     ours, theirs = pty.openpty()
     plain = {
-        "GATEWAY_DATABASE_URL": f"sqlite:///{made.folder / 'gateway.db'}",
+        "GATEWAY_DATABASE_URL": url_of(made.folder / "gateway.db"),
         "GATEWAY_STORE_URL": made.store_url,
         "COLUMNS": "200",
     }

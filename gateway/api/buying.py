@@ -102,7 +102,8 @@ async def buy(parts: Parts, request: Request, key: Key, wanted: Wanted, *, offer
             outcome = await _attempt(parts, request, key, wanted, upstream=upstream, intent=intent)
         except (RateLimitExceeded, Draining, StoreUnavailable) as error:
             if error.may_retry and intent.idempotency_key is None:
-                await _note_refused(parts, key, intent)
+                is_new = isinstance(error, RateLimitExceeded)  # it is looked for before limits are
+                await _note_refused(parts, key, intent, is_new=is_new)
             raise
         if isinstance(outcome, Submitted):
             return _created(parts, request, outcome, order=wanted.order)
@@ -143,13 +144,14 @@ async def _attempt(
     return bought.result()
 
 
-async def _note_refused(parts: Parts, key: Key, intent: Intent) -> None:
+async def _note_refused(parts: Parts, key: Key, intent: Intent, *, is_new: bool) -> None:
     """Write down that nothing was held: an SDK's retry of this is no repeat of what was bought."""
     script = partial(
         write_refused,
         intent,
         refused_id=parts.clock.new_id("refused"),
         key_id=key.id,
+        is_new=is_new,
         now=parts.clock.now(),
     )
     with contextlib.suppress(DatabaseUnavailable):

@@ -1,7 +1,7 @@
 """What happens to every request, whatever it asks?
 
-It gets a request id, its errors become OpenAI's envelope, and it leaves one line in the log. The
-path is routed as it was sent, percent-encoding and all: an id may hold a slash.
+It gets a request id, its errors become OpenAI's envelope, it is counted, and it leaves one line in
+the log. The path is routed as it was sent, percent-encoding and all: an id may hold a slash.
 """
 
 import json
@@ -16,10 +16,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.clock import Clock
 from gateway.errors import GatewayError, InternalError, MethodNotAllowed, NotFound
+from gateway.telemetry import metrics
 
 REQUEST_ID: Final = re.compile(r"[\w.-]{1,128}", re.ASCII)
 _CALL: Final = "gateway.call"
 _MILLISECOND_DIGITS: Final = 3
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "DELETE"})
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 
@@ -58,6 +60,7 @@ class Edge:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, and answer what it raises."""
         begun = self._clock.elapsed()
+        metrics.HTTP_IN_FLIGHT.inc()
         current = Call(request_id=self._request_id(scope))
         scope[_CALL] = current
         # Starlette raises its 404 and 405, instead of answering in plain text, under an app.
@@ -90,13 +93,16 @@ class Edge:
                 current, InternalError("The gateway has a defect; its log says more."), answer
             )
         finally:
+            seconds = self._clock.elapsed() - begun
+            route = scope["route"].path if "route" in scope else None
+            _count(scope["method"], route, current.status, seconds=seconds)
             _log.info(
                 "request",
                 request_id=current.request_id,
                 method=scope["method"],
-                route=scope["route"].path if "route" in scope else None,
+                route=route,
                 status=current.status,
-                duration_seconds=round(self._clock.elapsed() - begun, _MILLISECOND_DIGITS),
+                duration_seconds=round(seconds, _MILLISECOND_DIGITS),
                 **current.facts,
             )
 
@@ -105,6 +111,13 @@ class Edge:
             if name == b"x-request-id" and REQUEST_ID.fullmatch(value.decode("latin-1")):
                 return str(value.decode("latin-1"))
         return self._clock.new_id("req")
+
+
+def _count(method: str, route: str | None, status: int | None, *, seconds: float) -> None:
+    metrics.HTTP_IN_FLIGHT.dec()
+    labels = (method if method in _METHODS else metrics.OTHER, route or metrics.NONE)
+    metrics.HTTP_SECONDS.labels(*labels).observe(seconds)
+    metrics.HTTP_REQUESTS.labels(*labels, metrics.NONE if status is None else str(status)).inc()
 
 
 def _told(error: GatewayError | HTTPException) -> GatewayError:
@@ -122,6 +135,7 @@ def _told(error: GatewayError | HTTPException) -> GatewayError:
 
 async def _answer_error(current: Call, error: GatewayError, send: Send) -> None:
     current.facts["error_code"] = error.code or error.type
+    metrics.REFUSED.labels(error.reason()).inc()
     if current.status is not None:
         return
     # The message may quote what the client sent: half a surrogate pair is no UTF-8.

@@ -8,6 +8,7 @@ that takes a hold reads limit, spend and held of one row at one moment.
 
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from operator import itemgetter
 from typing import Final
 
@@ -21,6 +22,7 @@ PERIODS: Final = ("day", "month", "total")
 # There is one organization; its balances need an id like the others.
 ORGANIZATION_ID: Final = "organization"
 _OPEN_ENDED: Final = "all"
+_ACCOUNTS: Final = 1_000  # whose names of balances are remembered
 
 STANDING: Final = "id, level, period, period_start, limit_micros, spent_micros, held_micros"
 _TAKE: Final = (
@@ -71,13 +73,18 @@ class Account:
 
     def balances(self) -> tuple["BalanceName", ...]:
         """Return the nine balances, organization first, day before month before total."""
-        day = date.fromisoformat(self.accounting_day)
-        levels = ((ORGANIZATION, ORGANIZATION_ID), (PROJECT, self.project_id), (KEY, self.key_id))
-        return tuple(
-            BalanceName(level, level_id, period, period_start(period, day))
-            for level, level_id in levels
-            for period in PERIODS
-        )
+        return _balances_of(self)
+
+
+@lru_cache(maxsize=_ACCOUNTS)
+def _balances_of(account: Account) -> tuple["BalanceName", ...]:
+    day = date.fromisoformat(account.accounting_day)
+    levels = ((ORGANIZATION, ORGANIZATION_ID), (PROJECT, account.project_id), (KEY, account.key_id))
+    return tuple(
+        BalanceName(level, level_id, period, period_start(period, day))
+        for level, level_id in levels
+        for period in PERIODS
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from gateway.billing.audit_log import COMMAND, Change
 from gateway.billing.projects import ProjectArchived, SeveralProjects
 from gateway.clock import Clock, system_clock
 from gateway.config import Settings, SettingsError, load
-from gateway.db.database import Database
+from gateway.db.database import Database, in_words
 from gateway.db.migrate import SchemaError
 from gateway.db.paging import Cursor, Page
 from gateway.db.script import Row, Script
@@ -131,7 +131,7 @@ def with_database(
     not answer from an empty one.
     """
     if settings.database_path is not None:
-        _look_for(settings.database_path.absolute(), make=make)
+        look_for(settings.database_path.absolute(), make=make)
 
     async def once() -> T:
         async with open_database(settings, clock=system_clock()) as database:
@@ -149,10 +149,11 @@ def with_database(
     except SettingsError as error:
         raise WrongSettings(error) from error
     except (GatewayError, SchemaError) as error:
-        raise fail(str(error)) from error
+        raise fail(in_words(error)) from error
 
 
-def _look_for(path: Path, *, make: bool) -> None:
+def look_for(path: Path, *, make: bool) -> None:
+    """End the command where there is no database and none is to be made."""
     try:
         there = path.exists()
     except OSError as error:

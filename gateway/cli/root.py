@@ -11,10 +11,12 @@ from gateway.cli.alerts import alerts
 from gateway.cli.audit_log import audit_log
 from gateway.cli.budgets import budgets
 from gateway.cli.catalogue import catalogue
+from gateway.cli.database import database
 from gateway.cli.demo import demo
 from gateway.cli.keys import keys
 from gateway.cli.ledger import ledger
 from gateway.cli.limits import limits
+from gateway.cli.migrate import migrate
 from gateway.cli.mirror import mirror
 from gateway.cli.orphans import orphans
 from gateway.cli.projects import projects
@@ -60,6 +62,8 @@ for command in (
     serve,
     demo,
     simulate,
+    migrate,
+    database,
     projects,
     keys,
     admin_keys,

@@ -2,9 +2,9 @@
 
 import asyncio
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 import uvloop
@@ -13,9 +13,14 @@ from gateway.app import running
 from gateway.cli.common import WrongSettings, fail, read_settings
 from gateway.clock import Clock
 from gateway.config import Settings, SettingsError, settings_fields
+from gateway.db.database import in_words
 from gateway.db.migrate import SchemaError
 from gateway.errors import DatabaseUnavailable
+from gateway.server import open_ports
 from gateway.telemetry.logs import configure_logs
+from gateway.workers import run_workers
+
+T = TypeVar("T")
 
 
 class _List(click.ParamType[tuple[str, ...]]):
@@ -67,12 +72,24 @@ def serve(config: Path | None, **flags: Any) -> None:
     """
     settings = read_settings(config, serving=True, **flags)
     configure_logs(settings.log_format)
+    if settings.workers == 1:
+        run(serve_until_signal(settings))
+    elif code := run(_serve_with_workers(settings)):
+        raise SystemExit(code)
+
+
+def run(serving: Coroutine[Any, Any, T]) -> T:
+    """Run a gateway to its end; what keeps it from beginning is said in words.
+
+    Raises:
+        click.ClickException: it could not begin.
+    """
     try:
-        uvloop.run(serve_until_signal(settings))
+        return uvloop.run(serving)
     except SettingsError as error:
         raise WrongSettings(error) from error
     except (SchemaError, DatabaseUnavailable) as error:
-        raise fail(str(error)) from error
+        raise fail(in_words(error)) from error
 
 
 async def serve_until_signal(
@@ -82,9 +99,22 @@ async def serve_until_signal(
     on_step: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then finish what is in flight."""
+    stop = stop_on_signals()
+    async with running(settings, clock=clock, on_step=on_step):
+        await stop.wait()
+
+
+async def _serve_with_workers(settings: Settings) -> int:
+    """Serve with several processes until SIGTERM or SIGINT; return the exit code."""
+    stop = stop_on_signals()
+    with open_ports(settings) as ports:
+        return await run_workers(settings, ports, stop=stop)
+
+
+def stop_on_signals() -> asyncio.Event:
+    """Return what SIGTERM or SIGINT will set; a second one changes nothing."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with running(settings, clock=clock, on_step=on_step):
-        await stop.wait()
+    return stop

@@ -20,16 +20,17 @@ class Database(Protocol):
     - A refusal raised by a script undoes that script alone, never another that ran beside it.
     - A result or a refusal is answered only after the commit that covers it.
     - Scripts are serializable: each sees the effects of whole scripts only.
-    - `run_beside` is as atomic and durable, but its scripts run beside others: each statement sees
-      the effects of whole scripts only, and what a script read may change before it is over. It is
-      for scripts whose every statement is right by itself: claims, and writes under a claim.
-    - Cancelling the caller of `run` does not interrupt the script.
+    - `run_beside` is as atomic and as durable; a refusal undoes its script alone.
+    - Scripts of `run_beside` run beside any others: each statement sees the effects of whole
+      scripts only, but what a script has read may change before it is over. It is for scripts whose
+      every statement is right by itself: claims, and writes under a claim.
+    - Cancelling the caller of `run` or `run_beside` does not interrupt the script.
     - `read` sees one consistent state, and everything committed before it was called.
     - `read` refuses to write.
-    - When the database cannot be reached or cannot write, `run` and `read` raise
+    - When the database cannot be reached or cannot write, `run`, `run_beside` and `read` raise
       `DatabaseUnavailable` within a bounded time, and work again once it is back.
-    - After `DatabaseUnavailable` from `run`, whether the script took effect is unknown: run it
-      again.
+    - After `DatabaseUnavailable` from `run` or `run_beside`, whether the script took effect is
+      unknown: run it again.
     """
 
     async def run(self, script: Callable[[], Script[T]]) -> T:
@@ -50,3 +51,11 @@ def unavailable(cause: BaseException | None) -> DatabaseUnavailable:
     error = DatabaseUnavailable(UNAVAILABLE)
     error.__cause__ = cause
     return error
+
+
+def in_words(error: Exception) -> str:
+    """Return what a person at a shell is told: an error, and of the database what is behind it."""
+    cause = error.__cause__
+    if not isinstance(error, DatabaseUnavailable) or cause is None:
+        return str(error)
+    return f"{str(error).removesuffix('.')}: {str(cause) or repr(cause)}"

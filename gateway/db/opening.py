@@ -9,11 +9,16 @@ from gateway.db.sqlite import open_sqlite
 from gateway.db.url import DatabaseUrlError, parse_database_url
 
 CONNECTIONS = 10
+ANSWER_SECONDS = 30.0
 
 
 @asynccontextmanager
 async def open_database_url(
-    url: str, *, password: str = "", connections: int = CONNECTIONS
+    url: str,
+    *,
+    password: str = "",
+    connections: int = CONNECTIONS,
+    answer_seconds: float = ANSWER_SECONDS,
 ) -> AsyncIterator[Database]:
     """Yield the database that a URL names; see url.py.
 
@@ -21,6 +26,7 @@ async def open_database_url(
         url: of a file or a server.
         password: for a server, where the URL has none.
         connections: to a server, at least 3.
+        answer_seconds: how long a caller waits for a script at all.
 
     Raises:
         DatabaseUrlError: it names none, or the library for it is not installed.
@@ -28,7 +34,7 @@ async def open_database_url(
     """
     named = parse_database_url(url)
     if isinstance(named, Path):
-        async with open_sqlite(named) as database:
+        async with open_sqlite(named, answer_seconds=answer_seconds) as database:
             yield database
         return
     # Only here: a gateway with a file of its own needs no library for servers.
@@ -40,5 +46,7 @@ async def open_database_url(
         raise DatabaseUrlError(
             "needs a library for PostgreSQL: pip install 'video-gateway[postgres]'"
         ) from error
-    async with open_postgres(named, password=password, connections=connections) as server:
+    async with open_postgres(
+        named, password=password, connections=connections, answer_seconds=answer_seconds
+    ) as server:
         yield server

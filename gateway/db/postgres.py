@@ -7,31 +7,28 @@ moves money meets at the organization's three balances anyway. Scripts that wait
 transaction, hence one lock and one fsync, each inside a savepoint of its own, so that a refusal
 undoes only itself.
 
-`run_beside` stands in no line, and `read` sees a snapshot; both use connections of their own.
+`run_beside` stands in no line, and `read` sees a snapshot; both use connections of their own, one
+script to a transaction, so that none holds up or fails another.
 
-A group whose connection was lost, at COMMIT or before, runs again whole: once it has the lock, what
-was begun before is over, and a script that took effect finds its own rows. Everything belongs to a
-transaction and nothing to a session, so that a pooler may stand in between.
+What a lost connection broke off runs again whole. Under the lock, what was begun before is then
+over, and a script that took effect finds its own rows. Without it, what was begun before may be
+about to commit: statements wait for the rows that it has changed, and a claim passes them over
+until their lease ends.
+
+Everything belongs to a transaction and nothing to a session, so that a pooler may stand in between.
+A server or a role may have `synchronous_commit = off`; what is acknowledged here is durable all the
+same. Nothing overrides `default_transaction_read_only`, by which an operator stops all writing.
 """
 
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from functools import partial
-from typing import Any, Final, NamedTuple, TypeVar, cast
-
-import asyncpg
+from contextlib import asynccontextmanager, suppress
+from typing import Final, TypeVar, cast
 
 from gateway.db.database import UNAVAILABLE, WAITING_LIMIT, unavailable
-from gateway.db.postgres_server import (
-    UNREACHABLE,
-    Connecting,
-    is_fault_of_statement,
-    may_pass,
-    worded,
-)
+from gateway.db.postgres_server import CannotConnect, Connecting
+from gateway.db.postgres_worker import Figures, Line, Waiting, Worker
 from gateway.db.script import Script
 from gateway.errors import DatabaseUnavailable
 
@@ -40,9 +37,14 @@ T = TypeVar("T")
 BUSY_SECONDS: Final = 10.0  # how long a caller waits for a lock, or for a server that comes back
 ANSWER_SECONDS: Final = 30.0  # how long a caller waits at all
 IDLE_SECONDS: Final = 3.0  # how long a process that was stopped may hold up all others
-RETRY_SECONDS: Final = 0.05
 GROUP_LIMIT: Final = 64  # scripts under one commit
 BOOKS_LOCK: Final = 0x766964656F
+
+_DURABLE: Final = (
+    "CASE current_setting('synchronous_commit') WHEN 'off'"
+    " THEN set_config('synchronous_commit', 'on', true) END"
+)
+_LOCK: Final = f"pg_advisory_xact_lock({BOOKS_LOCK})"
 
 
 @asynccontextmanager
@@ -54,214 +56,106 @@ async def open_postgres(
     busy_seconds: float = BUSY_SECONDS,
     answer_seconds: float = ANSWER_SECONDS,
 ) -> AsyncIterator["PostgresDatabase"]:
-    """Yield the database at `url` (postgresql://…) with so many connections, at least 3.
+    """Yield the database at `url` (postgresql://…) with up to so many connections, at least 3.
 
     Leaving waits for what is queued, then closes. Raises DatabaseUnavailable if no connection can
     be made.
     """
     connecting = Connecting(url, password=password)
+    database = _lines(busy_seconds=busy_seconds, answer_seconds=answer_seconds)
+    readers = (connections - 1) // 2
+    lines = [database.books, *[database.reads] * readers]
+    lines += [database.beside] * (connections - len(lines))
+    workers = [Worker(line, connecting) for line in lines]
     try:
-        first = await connecting.connect()
-    except UNREACHABLE as error:
+        await workers[0].connect()
+    except CannotConnect as error:
         raise unavailable(error) from error
+    failure: BaseException | None = None
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(worker.work()) for worker in workers]
+            try:
+                yield database
+            except BaseException as error:  # noqa: BLE001 - raised below, where no group wraps it
+                failure = error
+            await _close(database)
+            for task in tasks:
+                task.cancel()
+    finally:
+        for worker in workers:  # a task may have been cancelled before its first step
+            worker.drop()
+    if failure is not None:
+        raise failure
+
+
+def _lines(*, busy_seconds: float, answer_seconds: float) -> "PostgresDatabase":
     limits = (
         f"SET LOCAL lock_timeout = {round(busy_seconds * 1000)};"
         f"SET LOCAL statement_timeout = {round(answer_seconds * 1000)};"
         f"SET LOCAL idle_in_transaction_session_timeout = {round(IDLE_SECONDS * 1000)}"
     )
-    writing = f"BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;{limits}"
-    books = _Line(f"{writing};SELECT pg_advisory_xact_lock({BOOKS_LOCK})", GROUP_LIMIT)
-    beside = _Line(writing)
-    reads = _Line(f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;{limits}", reading=True)
-    readers = (connections - 1) // 2
-    lines = [books, *[beside] * (connections - 1 - readers), *[reads] * readers]
-    workers = [_Worker(line, connecting, busy_seconds, answer_seconds) for line in lines]
-    workers[0].connection = first
-    database = PostgresDatabase(books, beside, reads, answer_seconds=answer_seconds)
-    failure: BaseException | None = None
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(worker.work()) for worker in workers]
-        try:
-            yield database
-        except BaseException as error:  # noqa: BLE001 - raised below, where no group wraps it
-            failure = error
-        database.closed = True
-        for line in (books, beside, reads):
-            await line.waiting.join()
-        for task in tasks:
-            task.cancel()
-    if failure is not None:
-        raise failure
+    writing = f"BEGIN ISOLATION LEVEL READ COMMITTED;{limits};SELECT {_DURABLE}"
+    reading = f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;{limits}"
+
+    def line(begin: str, *, group_limit: int = 1, reading: bool = False) -> Line:
+        return Line(
+            begin=begin,
+            group_limit=group_limit,
+            reading=reading,
+            busy_seconds=busy_seconds,
+            answer_seconds=answer_seconds,
+        )
+
+    return PostgresDatabase(
+        books=line(f"{writing}, {_LOCK}", group_limit=GROUP_LIMIT),
+        beside=line(writing),
+        reads=line(reading, reading=True),
+    )
 
 
-class _Waiting(NamedTuple):
-    script: Callable[[], Script[Any]]
-    since: float
-    answer: asyncio.Future[Any]
-
-
-@dataclass
-class _Line:
-    """Scripts of one kind, in the order in which they came.
-
-    Attributes:
-        begin: what a transaction of that kind begins with.
-    """
-
-    begin: str
-    group_limit: int = 1
-    reading: bool = False
-    waiting: asyncio.Queue[_Waiting] = field(default_factory=asyncio.Queue)
+async def _close(database: "PostgresDatabase") -> None:
+    database.closed = True
+    for line in (database.books, database.beside, database.reads):
+        with suppress(TimeoutError):  # by then every caller has given up
+            async with asyncio.timeout(line.answer_seconds):
+                await line.waiting.join()
 
 
 class PostgresDatabase:
     """What `gateway.db.database.Database` promises, kept on PostgreSQL; made by `open_postgres`."""
 
-    def __init__(self, books: _Line, beside: _Line, reads: _Line, *, answer_seconds: float) -> None:
-        self._books, self._beside, self._reads = books, beside, reads
-        self._answer_seconds = answer_seconds
+    def __init__(self, *, books: Line, beside: Line, reads: Line) -> None:
+        self.books, self.beside, self.reads = books, beside, reads
         self.closed = False
+
+    @property
+    def figures(self) -> Figures:
+        """What was done for `run`."""
+        return self.books.figures
 
     async def run(self, script: Callable[[], Script[T]]) -> T:
         """Run a fresh script in a transaction that may write, and return its result."""
-        return await self._ask(self._books, script)
+        return await self._ask(self.books, script)
 
     async def run_beside(self, script: Callable[[], Script[T]]) -> T:
         """Run a fresh script that may write beside others, and return its result."""
-        return await self._ask(self._beside, script)
+        return await self._ask(self.beside, script)
 
     async def read(self, script: Callable[[], Script[T]]) -> T:
         """Run a fresh script that only reads, and return its result."""
-        return await self._ask(self._reads, script)
+        return await self._ask(self.reads, script)
 
-    async def _ask(self, line: _Line, script: Callable[[], Script[T]]) -> T:
+    async def _ask(self, line: Line, script: Callable[[], Script[T]]) -> T:
         if self.closed or line.waiting.qsize() >= WAITING_LIMIT:
             raise DatabaseUnavailable(UNAVAILABLE)
         answer = asyncio.get_running_loop().create_future()
-        line.waiting.put_nowait(_Waiting(script, time.monotonic(), answer))
+        line.waiting.put_nowait(Waiting(script, time.monotonic(), answer))
+        deadline = asyncio.timeout(line.answer_seconds)
         try:
-            async with asyncio.timeout(self._answer_seconds):
+            async with deadline:
                 return cast("T", await answer)
         except TimeoutError as error:
-            raise DatabaseUnavailable(UNAVAILABLE) from error
-
-
-class _Worker:
-    """One connection, and the task that uses it."""
-
-    def __init__(
-        self, line: _Line, connecting: Connecting, busy_seconds: float, answer_seconds: float
-    ) -> None:
-        self.connection: asyncpg.Connection | None = None
-        self._line = line
-        self._connecting = connecting
-        self._busy_seconds = busy_seconds
-        self._answer_seconds = answer_seconds
-
-    async def work(self) -> None:
-        """Answer what waits until cancelled."""
-        waiting = self._line.waiting
-        try:
-            while True:
-                group = [await waiting.get()]
-                while len(group) < self._line.group_limit and not waiting.empty():
-                    group.append(waiting.get_nowait())
-                for answer in await self._answers(group):
-                    answer()
-                    waiting.task_done()
-        finally:
-            self._drop()
-
-    async def _answers(self, group: list[_Waiting]) -> list[Callable[[], None]]:
-        until = group[0].since + self._busy_seconds
-        while True:
-            try:
-                async with asyncio.timeout(self._answer_seconds):
-                    if self.connection is None:
-                        self.connection = await self._connecting.connect()
-                    return await _transaction(self.connection, self._line, group)
-            except asyncio.CancelledError:
+            if not deadline.expired():  # the script's own
                 raise
-            except Exception as error:  # noqa: BLE001 - whatever it is, everybody waiting hears it
-                self._drop()
-                cause = error.__cause__ if isinstance(error, _BrokenError) else error
-                if not may_pass(cause) or time.monotonic() + RETRY_SECONDS > until:
-                    return [partial(_refuse, each, unavailable(cause)) for each in group]
-            await asyncio.sleep(RETRY_SECONDS)
-
-    def _drop(self) -> None:
-        if self.connection is not None:
-            self.connection.terminate()
-            self.connection = None
-
-
-async def _transaction(
-    connection: asyncpg.Connection, line: _Line, group: list[_Waiting]
-) -> list[Callable[[], None]]:
-    """Run a group; return the answers to be given after its commit, which is done."""
-    await connection.execute(line.begin)
-    if len(group) == 1:
-        answer, kept = await _alone(connection, group[0], reading=line.reading)
-        await _end(connection, "COMMIT" if kept else "ROLLBACK")
-        return [answer]
-    answers = []
-    leave = ""
-    for waiting in group:
-        await connection.execute(f"{leave}SAVEPOINT script")
-        answer, kept = await _alone(connection, waiting, reading=line.reading)
-        answers.append(answer)
-        leave = f"{'RELEASE' if kept else 'ROLLBACK TO'} SAVEPOINT script;"
-    await connection.execute(leave)
-    await _end(connection, "COMMIT")
-    return answers
-
-
-async def _alone(
-    connection: asyncpg.Connection, waiting: _Waiting, *, reading: bool
-) -> tuple[Callable[[], None], bool]:
-    """Run one script; return the answer, and whether what it did is to be kept."""
-    try:
-        result = await drive(connection, waiting.script(), reading=reading)
-    except _BrokenError:
-        raise
-    except Exception as error:  # noqa: BLE001 - its caller hears it, the others go on
-        return partial(_refuse, waiting, error), False
-    return partial(_tell, waiting, result), True
-
-
-async def drive(connection: asyncpg.Connection, script: Script[T], *, reading: bool) -> T:
-    """Send the script its rows until it returns or raises; either way it is closed."""
-    try:
-        text, args = next(script)
-        while True:
-            try:
-                rows = await connection.fetch(worded(text), *args)
-            except Exception as error:
-                if is_fault_of_statement(error, reading=reading):
-                    raise
-                raise _BrokenError from error
-            text, args = script.send(rows)
-    except StopIteration as done:
-        return cast("T", done.value)
-    finally:
-        script.close()
-
-
-class _BrokenError(Exception):
-    """The database could not go on with a transaction; the cause says why."""
-
-
-async def _end(connection: asyncpg.Connection, command: str) -> None:
-    # The server answers COMMIT with ROLLBACK where it could not commit.
-    if await connection.execute(command) != command:
-        raise _BrokenError
-
-
-def _tell(waiting: _Waiting, result: Any) -> None:
-    if not waiting.answer.done():  # its caller was cancelled
-        waiting.answer.set_result(result)
-
-
-def _refuse(waiting: _Waiting, error: Exception) -> None:
-    if not waiting.answer.done():
-        waiting.answer.set_exception(error)
+            raise DatabaseUnavailable(UNAVAILABLE) from error

@@ -151,6 +151,7 @@ class _GroupConnection(sqlite3.Connection):
         super().__init__(*args, **options)
         self.row_factory = sqlite3.Row
         self._begin, self._queue, self._busy_seconds = begin, queue, busy_seconds
+        self.create_function("pg_notify", 2, lambda *_: None)  # script.CHANGED
         self.execute("PRAGMA synchronous = FULL")
         self.execute("PRAGMA fullfsync = ON")  # on macOS a plain fsync stops at the drive's cache
         self.execute("PRAGMA foreign_keys = ON")

@@ -1,9 +1,11 @@
 """What does every error fix: status, type, code, and whether a client may retry?"""
 
+import re
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
+_CAPITAL: Final = re.compile(r"(?<!^)([A-Z])")
 NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
 
 
@@ -39,6 +41,11 @@ class GatewayError(Exception):
         self.headers = headers
         if code is not None:
             self.code = code
+
+    @classmethod
+    def reason(cls) -> str:
+        """Return what is counted: the name of the class, with underscores. A closed list."""
+        return _CAPITAL.sub(r"_\1", cls.__name__).lower()
 
     def envelope(self) -> dict[str, Any]:
         """Return OpenAI's error object: message, type, param and code, always all four."""

@@ -122,8 +122,17 @@ def write_attempt(
     )
 
 
-def write_refused(intent: Intent, *, refused_id: str, key_id: str, now: int) -> Script[None]:
-    """Write down that a request was refused before it held anything, and may be sent again."""
+def write_refused(
+    intent: Intent, *, refused_id: str, key_id: str, is_new: bool, now: int
+) -> Script[None]:
+    """Write down that a request was refused before it held anything, and may be sent again.
+
+    Unless it `is_new`, nobody has looked for an earlier attempt: then a retry may repeat one that
+    was bought, but for that of a refusal.
+    """
+    is_new = is_new or intent.retry_count == 0 or intent.is_first
+    if not is_new and not (yield from _was_refused(intent, key_id=key_id, now=now)):
+        return
     yield Sql(
         "INSERT INTO refused_attempts (id, key_id, fields_sha256, retry_count, created_at)"
         " VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",

@@ -421,3 +421,12 @@ CREATE TABLE refused_attempts (
 CREATE INDEX refused_attempts_by_fields ON refused_attempts (key_id, fields_sha256, created_at);
 
 CREATE INDEX attempts_by_fields ON attempts (key_id, fields_sha256, created_at);
+
+-- Copies of one database into another. Both sides have the row; on the side of the target, nothing
+-- is served before finished_at is set. These rows are not copied.
+CREATE TABLE copies (
+    id TEXT PRIMARY KEY,
+    side TEXT NOT NULL CHECK (side IN ('source', 'target')),
+    begun_at BIGINT NOT NULL,
+    finished_at BIGINT
+);
