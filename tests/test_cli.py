@@ -62,7 +62,7 @@ def test_a_file_that_is_no_database_is_reported_in_words(tmp_path: Path) -> None
     path = tmp_path / "gateway.db"
     path.write_text("no database " * 100, encoding="utf-8")
     output = Terminal(path).run("keys", "list", exit_code=1).output
-    assert output == "Error: The database is not available at the moment.\n"
+    assert output == "Error: The database is not available at the moment: file is not a database\n"
 
 
 def test_videos_are_listed_newest_first_with_what_they_cost(terminal: Terminal) -> None:

@@ -61,6 +61,9 @@ def test_a_flag_wins_over_the_environment_which_wins_over_the_file(tmp_path: Pat
     assert (found.host, found.poll_concurrency) == ("127.0.0.1", 64)
 
 
+SERVER = {"database_url": "postgresql://gateway@pooler.internal/gateway"}
+
+
 @pytest.mark.parametrize("name", [one.name for one in settings_fields()])
 def test_every_setting_can_be_set_in_file_and_environment(tmp_path: Path, name: str) -> None:
     default = getattr(Settings(), name)
@@ -82,6 +85,9 @@ def test_every_setting_can_be_set_in_file_and_environment(tmp_path: Path, name: 
     beside = {
         "smtp_host": {"smtp_from": "alerts@example.org"},
         "store_redirect_seconds": {"store_url": "s3://bucket/prefix"},
+        "database_password": SERVER,
+        "database_direct_url": SERVER,
+        "workers": SERVER,
     }
     flags = beside.get(name, {})
     value: object
@@ -303,11 +309,13 @@ def test_what_may_have_a_secret_in_it_can_be_read_from_a_file_and_is_not_shown(
     url = f"postgresql://gateway:{SECRET}@db.internal/gateway"
     file = tmp_path / "url"
     file.write_text(f"{url}\n", encoding="utf-8")
-    found = settings(environ={f"{PREFIX}{name.upper()}_FILE": str(file)})
+    server = {} if name == "database_url" else SERVER
+    found = settings(environ={f"{PREFIX}{name.upper()}_FILE": str(file)}, flags=server)
     assert getattr(found, name) == url
     assert SECRET not in repr(found)
-    assert getattr(settings(file=toml(tmp_path, f'{name}_file = "{file}"')), name) == url
-    assert getattr(settings(flags={name: url}), name) == url
+    text = f'{name}_file = "{file}"'
+    assert getattr(settings(file=toml(tmp_path, text), flags=server), name) == url
+    assert getattr(settings(flags={name: url, **server}), name) == url
     assert SECRET not in str(problems(flags={name: f"mysql://gateway:{SECRET}@db.internal/x"}))
 
 

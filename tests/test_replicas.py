@@ -41,6 +41,10 @@ SEEN_SECONDS = 2.0  # how long a change of a key may take to be seen everywhere
 BEYOND_SECONDS = 5.0  # for a busy machine, beyond what is promised
 TAKEN_OVER_SECONDS = 25.0
 BIG_BYTES = 20_000_000
+ASSET = (
+    "SELECT assets.id FROM assets JOIN videos ON videos.id = assets.video_id"
+    " WHERE videos.upstream_id = $1 AND mirrored_at IS NOT NULL"
+)
 
 
 @pytest.fixture(scope="module")
@@ -290,11 +294,10 @@ async def test_what_a_dead_replica_polled_and_mirrored_is_taken_over_when_its_le
     async with dying.client(key.value) as client:
         big = (await bought(client, f"big [[content:pause {BIG_BYTES // 2}]]")).json()["id"]
         await dying.alive.reached("mirror.claimed")
-        await control.fault("delay", operation="retrieve", value=60)
-        small = (await bought(client, "small")).json()["id"]
+        small = (await bought(client, "small [[retrieve:delay*1 60]]")).json()["id"]
 
         async def polled() -> bool:
-            return bool((await control.totals())["delivering"].get("retrieve"))
+            return bool((await control.state())["videos"][small]["retrieves"])
 
         await eventually(polled)
         await heir.start()
@@ -311,17 +314,12 @@ async def test_what_a_dead_replica_polled_and_mirrored_is_taken_over_when_its_le
 
     async def mirrored() -> bool:
         await control.go_on()
-        return bool(last.alive.said("video_mirrored"))
+        return bool(await alive.rows(ASSET, big))
 
     await eventually(mirrored)
     sys.stdout.write(f"taken over after {poll_seconds:.1f} s and {mirror_seconds:.1f} s\n")
     assert max(poll_seconds, mirror_seconds) < TAKEN_OVER_SECONDS
-    rows = await alive.rows(
-        "SELECT assets.id FROM assets JOIN videos ON videos.id = assets.video_id"
-        " WHERE videos.upstream_id = $1",
-        big,
-    )
-    ((asset_id,),) = rows
+    ((asset_id,),) = await alive.rows(ASSET, big)
     content = await control.content(big)
     assert (len(content), alive.contents()[asset_id] == content) == (BIG_BYTES, True)
     async with last.client(key.value) as client:

@@ -130,7 +130,7 @@ async def check(books: Books, made: Cluster) -> None:
     assert list(defects(made)) == []
     told = Counter(intent.told for intent in books.intents)
     sys.stdout.write(f"{dict(told)} orphans {dict(orphans)} executed {dict(ends)} kept {kept}\n")
-    assert told[BOUGHT] >= CHAOS_SECONDS
+    assert told[BOUGHT] > CHAOS_SECONDS / 5
     assert told[REFUSED] > 0
 
 

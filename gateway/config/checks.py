@@ -150,8 +150,9 @@ def mail_sender(value: str) -> str | None:
 
 def database(*, database_url: str, password: str, direct_url: str) -> str | None:
     """Look at what only a database server has."""
-    for name, value in (("database_password", password), ("database_direct_url", direct_url)):
-        if value and isinstance(_named(database_url), Path):
+    direct = isinstance(_named(direct_url), str)  # what is no such URL is complained of by itself
+    for name, given in (("database_password", bool(password)), ("database_direct_url", direct)):
+        if given and isinstance(_named(database_url), Path):
             return f"{name} is for a database server, and database_url names a file"
     return None
 
