@@ -1,6 +1,7 @@
 """Do several processes serve as one, whichever of them dies, and end as one?"""
 
 import asyncio
+import io
 import json
 import os
 import signal
@@ -16,6 +17,7 @@ from typing import Any
 import httpx
 import openai
 import pytest
+import structlog
 import uvloop
 from conftest import (
     DEADLINE_SECONDS,
@@ -38,6 +40,7 @@ from gateway.setup import open_database
 from gateway.simulator.control import Control
 from gateway.simulator.server import Simulator
 from gateway.simulator.world import Settings as SimulatorSettings
+from gateway.telemetry.logs import configure_logs
 from gateway.workers import _back_off, run_workers
 
 pytestmark = pytest.mark.postgres("several processes need it")
@@ -199,6 +202,21 @@ def test_connections_that_wait_at_a_shared_port_are_taken_in_turns() -> None:
     shared = uvloop.run(shares())
     assert shared.total() == CONNECTIONS
     assert min(shared[b"a"], shared[b"b"]) >= CONNECTIONS // 3
+
+
+def test_a_line_of_the_log_is_one_write_so_that_workers_leave_each_others_lines_whole() -> None:
+    class Writes(io.StringIO):
+        def write(self, text: str) -> int:
+            written.append(text)
+            return len(text)
+
+    written: list[str] = []
+    configure_logs("json", stream=Writes())
+    structlog.get_logger().info("one")
+    structlog.get_logger().info("two")
+    structlog.reset_defaults()
+    assert [json.loads(line)["event"] for line in written] == ["one", "two"]
+    assert all(line.endswith("\n") for line in written)
 
 
 @pytest.mark.filterwarnings("ignore:The Sora API:DeprecationWarning")

@@ -32,7 +32,8 @@ def configure_logs(log_format: str, *, stream: TextIO = sys.stdout) -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", _Unfailing(stream))),
+        # A line is one write: several processes may share the stream.
+        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", _Unfailing(stream))),
         cache_logger_on_first_use=False,
     )
 
