@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+# The oldest that is supported; unlike the package from PyPI it knows the locales of ICU.
+DEBIANS = Path("/usr/lib/postgresql/15/bin")
 _QUICK = "-c fsync=off -c full_page_writes=off"
 
 
@@ -92,8 +94,11 @@ def _copied(package: Path) -> Path:
 
 
 @contextlib.contextmanager
-def postgres_server(*, options: str = _QUICK) -> Iterator[PostgresServer]:
+def postgres_server(
+    *, options: str = _QUICK, programs_at: Path | None = None
+) -> Iterator[PostgresServer]:
     """Run a server until the context is left; it is not run as root, which it refuses."""
+    options = f"{options} -c max_connections=300"
     folder = Path(tempfile.mkdtemp(prefix="postgres"))
     owner: dict[str, Any] = {}
     if os.geteuid() == 0:
@@ -103,7 +108,7 @@ def postgres_server(*, options: str = _QUICK) -> Iterator[PostgresServer]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    server = PostgresServer(programs(), folder, port, f"{options} -c max_connections=300", owner)
+    server = PostgresServer(programs_at or programs(), folder, port, options, owner)
     try:
         server.run(
             *("initdb", "-D", f"{folder}/data", "-U", "postgres", "-A", "trust", "-E", "UTF8"),

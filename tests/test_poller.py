@@ -366,8 +366,9 @@ async def test_an_upstream_that_is_silent_for_longer_than_patience_makes_an_orph
 async def test_a_poll_that_hangs_holds_up_no_other_and_is_made_again(tmp_path: Path) -> None:
     async with world(tmp_path, poll_interval_seconds=INTERVAL_SECONDS) as made:
         key = await made.key()
-        hanging = await made.buy(key, "[[retrieve:hang*1]]")
-        other = await made.buy(key)
+        hanging = await made.buy(key, "[[retrieve:hang*1]] [[queue 100]]")
+        other = await made.buy(key, "[[queue 100]]")
+        await made.control.advance(1000)
         upstream = UpstreamSettings(
             name="default",
             base_url=made.simulator.base_url,
