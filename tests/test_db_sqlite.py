@@ -19,11 +19,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway.db.database import WAITING_LIMIT
 from gateway.db.script import Script, Sql
 from gateway.db.sqlite import (
     GROUP_LIMIT,
     PARAMETER_LIMIT,
-    WAITING_LIMIT,
     SqliteDatabase,
     open_sqlite,
 )
