@@ -41,7 +41,7 @@ class Loop(Generic[C]):
         idle_seconds: how long to wait for `wake` when nothing was due.
         wake: set by whoever knows that something is due now.
         claim: takes at most so many due rows.
-        renew: keeps what is claimed for another LEASE_SECONDS; returns what is no longer ours: its
+        renew: keeps one claim for another LEASE_SECONDS; tells whether it was still ours, else its
             turn is cut off.
         turn: does one thing about one of them and writes the outcome; it may be cut off anywhere.
         give_back: makes due again, at once, what was claimed and will have no turn here; a row that
@@ -53,7 +53,7 @@ class Loop(Generic[C]):
     idle_seconds: float
     wake: asyncio.Event
     claim: Callable[[int], Awaitable[Sequence[C]]]
-    renew: Callable[[Sequence[C]], Awaitable[Sequence[C]]]
+    renew: Callable[[C], Awaitable[bool]]
     turn: Callable[[C], Awaitable[None]]
     give_back: Callable[[Sequence[C]], Awaitable[None]]
     renew_seconds: float = RENEW_SECONDS
@@ -108,10 +108,9 @@ class Turns(Generic[C]):
     async def _renew_forever(self) -> None:
         while True:
             await asyncio.sleep(self._loop.renew_seconds)
-            held = dict(self._under_way)
-            for lost in await _renew(self._loop, list(held.values())):
-                _log.warning("lease_lost", loop=self._loop.name, **lost.log_facts)
-                for task in [task for task, claimed in held.items() if claimed is lost]:
+            for task, claimed in list(self._under_way.items()):
+                if not await _is_kept(self._loop, claimed) and not task.done():
+                    _log.warning("lease_lost", loop=self._loop.name, **claimed.log_facts)
                     task.cancel()
 
     def _start(self, group: asyncio.TaskGroup, claimed: C) -> asyncio.Task[None]:
@@ -156,14 +155,14 @@ async def _claimed(loop: Loop[C], limit: int) -> Sequence[C]:
     return ()
 
 
-async def _renew(loop: Loop[C], claimed: Sequence[C]) -> Sequence[C]:
+async def _is_kept(loop: Loop[C], claimed: C) -> bool:
     try:
-        return await loop.renew(claimed) if claimed else ()
+        return await loop.renew(claimed)
     except DatabaseUnavailable as error:
         _log.warning("lease_not_renewed", loop=loop.name, cause=repr(error.__cause__))
     except Exception:  # noqa: BLE001 - the leases end; the log has it
         _log.exception("renewal_failed", loop=loop.name)
-    return ()
+    return True  # as far as is known
 
 
 async def _finish(loop: Loop[C], under_way: Mapping[asyncio.Task[None], C]) -> None:

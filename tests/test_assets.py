@@ -119,8 +119,7 @@ async def test_a_claim_ends_with_its_lease_and_is_counted(database: Database) ->
 
 async def test_a_renewed_claim_is_nobody_elses(database: Database) -> None:
     mine = await claim(database)
-    longer = partial(renew, [mine], lease_ends_at=NOW + 2 * LEASE_SECONDS)
-    assert await database.run(longer) == []
+    assert await database.run(partial(renew, mine, lease_ends_at=NOW + 2 * LEASE_SECONDS))
     take = partial(claim_assets, limit=1, lease_ends_at=NOW + 999, now=NOW + LEASE_SECONDS)
     assert await database.run(take) == []
 
@@ -191,14 +190,10 @@ async def test_what_is_given_back_is_due_at_once_but_not_what_is_mirrored(
     assert (await asset(database))["due_at"] is None
 
 
-def kept_longer(claimed: AssetClaim) -> Script[bool]:
-    return not (yield from renew([claimed], lease_ends_at=1))
-
-
 def writes(claimed: AssetClaim) -> dict[str, Callable[[], Script[Any]]]:
     """Everything that may be written under a claim."""
     return {
-        "renew": partial(kept_longer, claimed),
+        "renew": partial(renew, claimed, lease_ends_at=1),
         "give_back": partial(give_back, [claimed], now=NOW),
         "mirrored": partial(
             write_mirrored, claimed, content_type="video/mp4", size_bytes=1, sha256="ab", now=NOW

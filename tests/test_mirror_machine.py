@@ -397,7 +397,7 @@ class Mirrors(RuleBasedStateMachine):
 
     def renewed(self, writer: Writer) -> bool:
         ends_at = self.now + LEASE_SECONDS
-        return not self.run(partial(renew, [writer.claim], lease_ends_at=ends_at))
+        return self.run(partial(renew, writer.claim, lease_ends_at=ends_at))
 
     def picked(self, pick: int) -> Writer:
         return self.writers[pick % len(self.writers)]

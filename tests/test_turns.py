@@ -34,7 +34,7 @@ class Yard:
     begun: list[str] = field(default_factory=list)
     ended: list[str] = field(default_factory=list)
     given_back: list[str] = field(default_factory=list)
-    renewed: list[list[str]] = field(default_factory=list)
+    renewed: list[str] = field(default_factory=list)
     renew_errors: deque[Exception] = field(default_factory=deque)
     lost: set[str] = field(default_factory=set)
     most: int = 0
@@ -63,11 +63,11 @@ class Yard:
         finally:
             self.ended.append(claimed.video_id)
 
-    async def renew(self, claimed: Sequence[Due]) -> Sequence[Due]:
-        self.renewed.append([one.video_id for one in claimed])
+    async def renew(self, claimed: Due) -> bool:
+        self.renewed.append(claimed.video_id)
         if self.renew_errors:
             raise self.renew_errors.popleft()
-        return [one for one in claimed if one.video_id in self.lost]
+        return claimed.video_id not in self.lost
 
     async def give_back(self, claimed: Sequence[Due]) -> None:
         self.given_back.extend(one.video_id for one in claimed)
@@ -220,10 +220,10 @@ async def test_a_lease_is_renewed_for_as_long_as_its_turn_takes_whatever_a_renew
     yard.renew_errors = deque([DatabaseUnavailable("gone"), RuntimeError("a defect")])
     with structlog.testing.capture_logs() as logs:
         async with working(yard, renew_seconds=0.001):
-            await until(lambda: len(yard.renewed) >= 5)
+            await until(lambda: len(yard.renewed) >= 15)
             yard.gate.set()
             await until(lambda: len(yard.ended) == 10)
-    assert yard.renewed[:5] == [["vid_0", "vid_1", "vid_2"]] * 5
+    assert yard.renewed[:15] == ["vid_0", "vid_1", "vid_2"] * 5
     assert [line["event"] for line in logs] == ["lease_not_renewed", "renewal_failed"]
 
 

@@ -105,9 +105,9 @@ async def _claim(delivering: Delivering, limit: int) -> list[DeliveryClaim]:
     )
 
 
-async def _renew(delivering: Delivering, claims: Sequence[DeliveryClaim]) -> list[DeliveryClaim]:
+async def _renew(delivering: Delivering, claim: DeliveryClaim) -> bool:
     lease_ends_at = delivering.clock.now() + LEASE_SECONDS
-    return await delivering.database.run_beside(partial(renew, claims, lease_ends_at=lease_ends_at))
+    return await delivering.database.run_beside(partial(renew, claim, lease_ends_at=lease_ends_at))
 
 
 async def _give_back(delivering: Delivering, claims: Sequence[DeliveryClaim]) -> None:

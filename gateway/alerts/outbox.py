@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from gateway.alerts.message import Crossing
-from gateway.db.leases import renew_leases
+from gateway.db.leases import renew_lease
 from gateway.db.script import SKIP_LOCKED, Row, Script, Sql
 
 _CLAIMED: Final = (
@@ -62,11 +62,10 @@ def claim_due(*, limit: int, lease_ends_at: int, now: int) -> Script[list[Delive
     return [_claim(row) for row in claimed]
 
 
-def renew(claims: Sequence[DeliveryClaim], *, lease_ends_at: int) -> Script[list[DeliveryClaim]]:
-    """Keep claims for longer; return those that are no longer ours."""
-    numbers = {claim.crossing.id: claim.claim_number for claim in claims}
-    lost = yield from renew_leases("alert_deliveries", numbers, lease_ends_at=lease_ends_at)
-    return [claim for claim in claims if claim.crossing.id in lost]
+def renew(claim: DeliveryClaim, *, lease_ends_at: int) -> Script[bool]:
+    """Keep a claim for longer; tell whether it was still ours."""
+    row = (claim.crossing.id, claim.claim_number)
+    return (yield from renew_lease("alert_deliveries", *row, lease_ends_at=lease_ends_at))
 
 
 def give_back(claims: Sequence[DeliveryClaim], *, now: int) -> Script[None]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from gateway.db.leases import renew_leases
+from gateway.db.leases import renew_lease
 from gateway.db.script import SKIP_LOCKED, Script, Sql
 from gateway.mirror.fetched import Wanted
 
@@ -84,11 +84,10 @@ def give_back(claims: Sequence[AssetClaim], *, now: int) -> Script[None]:
         )
 
 
-def renew(claims: Sequence[AssetClaim], *, lease_ends_at: int) -> Script[list[AssetClaim]]:
-    """Keep claims for longer; return those that are no longer ours."""
-    numbers = {claim.asset_id: claim.claim_number for claim in claims}
-    lost = yield from renew_leases("assets", numbers, held="leased_at", lease_ends_at=lease_ends_at)
-    return [claim for claim in claims if claim.asset_id in lost]
+def renew(claim: AssetClaim, *, lease_ends_at: int) -> Script[bool]:
+    """Keep a claim for longer; tell whether it was still ours."""
+    row = (claim.asset_id, claim.claim_number)
+    return (yield from renew_lease("assets", *row, held="leased_at", lease_ends_at=lease_ends_at))
 
 
 def write_mirrored(

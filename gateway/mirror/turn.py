@@ -122,9 +122,9 @@ async def _claim(mirroring: Mirroring, limit: int) -> list[AssetClaim]:
     )
 
 
-async def _renew(mirroring: Mirroring, claims: Sequence[AssetClaim]) -> list[AssetClaim]:
+async def _renew(mirroring: Mirroring, claim: AssetClaim) -> bool:
     lease_ends_at = mirroring.clock.now() + LEASE_SECONDS
-    return await mirroring.database.run_beside(partial(renew, claims, lease_ends_at=lease_ends_at))
+    return await mirroring.database.run_beside(partial(renew, claim, lease_ends_at=lease_ends_at))
 
 
 async def _give_back(mirroring: Mirroring, claims: Sequence[AssetClaim]) -> None:
@@ -186,7 +186,7 @@ async def _copied(mirroring: Mirroring, claim: AssetClaim) -> Whole:
             whole = await _copy(fetch, writing)
             mirroring.on_step("mirror.written")
             # Whoever slept past his lease would put this in place of what others have mirrored.
-            if await _renew(mirroring, [claim]):
+            if not await _renew(mirroring, claim):
                 raise _LeaseLost
             await writing.commit()
     return whole

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from gateway.db.leases import renew_leases
+from gateway.db.leases import renew_lease
 from gateway.db.script import SKIP_LOCKED, Row, Script, Sql
 from gateway.videos.lifecycle import Terms
 from gateway.videos.objects import Facts
@@ -70,11 +70,10 @@ def claim_due(*, limit: int, lease_ends_at: int, now: int) -> Script[list[Claim]
     return [_claim(row) for row in claimed]
 
 
-def renew(claims: Sequence[Claim], *, lease_ends_at: int) -> Script[list[Claim]]:
-    """Keep claims for longer; return those that are no longer ours."""
-    numbers = {claim.video_id: claim.claim_number for claim in claims}
-    lost = yield from renew_leases("videos", numbers, lease_ends_at=lease_ends_at)
-    return [claim for claim in claims if claim.video_id in lost]
+def renew(claim: Claim, *, lease_ends_at: int) -> Script[bool]:
+    """Keep a claim for longer; tell whether it was still ours."""
+    row = (claim.video_id, claim.claim_number)
+    return (yield from renew_lease("videos", *row, lease_ends_at=lease_ends_at))
 
 
 def give_back(claims: Sequence[Claim], *, now: int) -> Script[None]:

@@ -92,9 +92,9 @@ async def _claim(polling: Polling, limit: int) -> list[Claim]:
     )
 
 
-async def _renew(polling: Polling, claims: Sequence[Claim]) -> list[Claim]:
+async def _renew(polling: Polling, claim: Claim) -> bool:
     lease_ends_at = polling.clock.now() + LEASE_SECONDS
-    return await polling.database.run_beside(partial(renew, claims, lease_ends_at=lease_ends_at))
+    return await polling.database.run_beside(partial(renew, claim, lease_ends_at=lease_ends_at))
 
 
 async def _give_back(polling: Polling, claims: Sequence[Claim]) -> None:
