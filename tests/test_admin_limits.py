@@ -4,6 +4,7 @@ from typing import Any
 
 import openai
 import pytest
+import pytest_asyncio
 from admin_clients import admin_sdk, create, paths_of, refused, told
 from conftest import World
 
@@ -22,7 +23,7 @@ NO_LIMITS: dict[str, Any] = {
 }
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def key(shared: World, request: pytest.FixtureRequest) -> NewKey:
     """A key in a project of its own."""
     return await shared.key(project=request.node.name)

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from admin_clients import create, paths_of, refused, told, with_admin
 from conftest import World
 from openai import OpenAI
@@ -12,7 +13,7 @@ from gateway.billing.keys import NewKey
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def key(shared: World, request: pytest.FixtureRequest) -> NewKey:
     """A key in a project of its own."""
     return await shared.key(project=request.node.name)

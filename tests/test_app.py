@@ -117,6 +117,7 @@ async def test_a_database_newer_than_the_program_is_refused_and_left_alone(tmp_p
     assert "gateway_started" not in printed
 
 
+@pytest.mark.sqlite("the file is a folder")
 async def test_a_database_that_cannot_be_opened_is_reported(tmp_path: Path) -> None:
     (tmp_path / "gateway.db").mkdir()
     code, printed = await refused(environ_for(tmp_path, NOWHERE))
@@ -131,6 +132,7 @@ async def test_without_an_upstream_key_nothing_starts(tmp_path: Path) -> None:
     assert (code, "GATEWAY_UPSTREAM_API_KEY" in printed) == (2, True)
 
 
+@pytest.mark.sqlite("the file is a folder")
 async def test_a_failed_start_leaves_no_port_taken(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]

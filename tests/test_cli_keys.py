@@ -8,6 +8,7 @@ import pytest
 from cli_tools import Terminal, new_terminal, now
 from click.testing import CliRunner
 from conftest import World
+from databases import bytes_of, url_of
 from ledger_tools import bench, rows
 
 from gateway.billing.admin_keys import find_admin_key, set_admin_key_of_settings
@@ -43,7 +44,7 @@ def test_a_made_key_works_and_is_shown_once(terminal: Terminal) -> None:
     assert key is not None
     assert (key.id, key.project_id) == (made["id"], made["project_id"])
     assert made["value"] not in terminal.run("keys", "list").output
-    assert made["value"].encode() not in terminal.path.read_bytes()
+    assert made["value"].encode() not in bytes_of(url_of(terminal.path))
 
 
 def test_a_key_for_people_is_shown_with_a_warning(terminal: Terminal) -> None:
