@@ -579,6 +579,7 @@ async def test_what_has_ended_is_ended_by_no_other_change(database: Database, na
     assert await database.read(everything) == once
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("name", sorted(CASES))
 async def test_no_line_tells_a_value_of_a_key(database: Database, name: str) -> None:
     case = CASES[name]

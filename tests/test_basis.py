@@ -65,6 +65,7 @@ def test_a_cost_is_rounded_up_to_a_whole_micro(listed: int, ppm: int) -> None:
     assert Basis(LIST, ppm).amount(listed) == listed
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("name", [LIST, COST])
 @pytest.mark.parametrize("ppm", PPMS)
 @pytest.mark.parametrize("listed", [LISTED, 1, 300_001, 700_003])
