@@ -103,12 +103,9 @@ async def running(
         }
         group = await stack.enter_async_context(asyncio.TaskGroup())
         work = Work(group)
+        fetches = _fetches(settings, group=group, upstreams=upstreams, clock=clock)
         mirroring = Mirroring(
-            database=database,
-            store=store,
-            fetches=_fetches(settings, group=group, upstreams=upstreams, clock=clock),
-            clock=clock,
-            concurrency=settings.mirror_concurrency,
+            *(database, store, fetches, clock, settings.mirror_concurrency),
             wake=asyncio.Event(),
             on_step=on_step,
         )
@@ -128,16 +125,7 @@ async def running(
             submitting=_means(settings, database=database, work=work, clock=clock, on_step=on_step),
         )
         loops = [group.create_task(loop) for loop in background(parts, on_step=on_step)]
-        servers = [
-            await serve(
-                group,
-                app,
-                listening,
-                shutdown_seconds=settings.shutdown_seconds,
-                shared=shared is not None,
-            )
-            for app, listening in ((api_app(parts), ports.api), (_ops(parts), ports.ops))
-        ]
+        servers = await _serve(parts, group, ports, shared=shared is not None)
         started = Running(settings.host, port=port_of(ports.api), ops_port=port_of(ports.ops))
         _say_started(started, parts)
         try:
@@ -147,6 +135,21 @@ async def running(
             for loop in loops:
                 loop.cancel()
             _log.info("gateway_stopped")
+
+
+async def _serve(
+    parts: Parts, group: asyncio.TaskGroup, ports: Ports, *, shared: bool
+) -> list[Server]:
+    return [
+        await serve(
+            group,
+            app,
+            listening,
+            shutdown_seconds=parts.settings.shutdown_seconds,
+            shared=shared,
+        )
+        for app, listening in ((api_app(parts), ports.api), (_ops(parts), ports.ops))
+    ]
 
 
 async def _take_admin_key(value: str, *, database: Database, clock: Clock) -> None:
