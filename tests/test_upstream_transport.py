@@ -287,11 +287,11 @@ async def test_idle_connections_are_dropped_before_the_upstream_drops_them() -> 
         for turn in range(8):
             await ask(transport, server.url, content=b"{}")
             # The load pauses: shorter and longer than what the server has patience for.
-            await asyncio.sleep((worker + turn) % 8 * 0.01)
+            await asyncio.sleep((worker + turn) % 8 * 0.07)
 
     async with (
-        serving([answer()] * 256, idle_seconds=0.05) as server,
-        AiohttpTransport(max_connections=32, keepalive_seconds=0.02) as transport,
+        serving([answer()] * 256, idle_seconds=0.4) as server,
+        AiohttpTransport(max_connections=32, keepalive_seconds=0.05) as transport,
     ):
         async with asyncio.TaskGroup() as group:
             for worker in range(32):
