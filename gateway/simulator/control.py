@@ -22,7 +22,12 @@ class Control:
     def __init__(self, base_url: str) -> None:
         """Prepare; `base_url` may end in /v1, as Simulator.base_url does."""
         root = base_url.removesuffix("/").removesuffix("/v1")
-        self._client = httpx.AsyncClient(base_url=f"{root}/_simulator", timeout=WAIT_SECONDS)
+        # An idle connection is dropped here before the server drops it, which waits five seconds.
+        self._client = httpx.AsyncClient(
+            base_url=f"{root}/_simulator",
+            timeout=WAIT_SECONDS,
+            limits=httpx.Limits(keepalive_expiry=2.0),
+        )
 
     async def __aenter__(self) -> Self:
         return self
