@@ -51,7 +51,7 @@ TABLES = (
     *("projects", "service_accounts", "keys", "key_values", "admin_keys", "model_permissions"),
     *("limits", "request_counts", "audit_log", "budgets", "balances", "holds", "entries", "costs"),
     *("alerts", "alert_deliveries", "videos", "upstream_ids", "assets", "attempts"),
-    "retentions",
+    *("retentions", "comparisons"),
 )
 KEYS = {"key_a": "proj_a", "key_b": "proj_a", "key_c": "proj_b"}
 
