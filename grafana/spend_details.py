@@ -81,7 +81,7 @@ ITEMS: Final = (
 
 UNCHARGED: Final = (
     stat(
-        "Failed at $0",
+        "Failed, not charged",
         "Videos of the time shown that the upstream could not make. Their hold was given back: "
         "nothing was charged.",
         in_range("videos_ended_total", _FREE),
@@ -91,7 +91,7 @@ UNCHARGED: Final = (
     ),
     stat(
         "Share that failed",
-        "Videos that failed at $0, of all that were over in the time shown.",
+        "Videos that failed and were not charged, of all that were over in the time shown.",
         share(in_range("videos_ended_total", _FREE), in_range("videos_ended_total", _OVER)),
         "percentunit",
         thresholds=rising(0.05, 0.2),

@@ -77,7 +77,7 @@ _GLANCE: Final = (
     ),
     stat(
         "Kept",
-        "Size of all content in the store.",
+        "Size of all content that is in the store.",
         recorded("store_kept_bytes"),
         "bytes",
     ),
