@@ -26,7 +26,7 @@ _GLANCE: Final = (
     stat(
         "Ready",
         "Whether all replicas would answer /readyz with 200: they are not stopping, the database "
-        "answers, the clock is right, the store is there. The row Alarms and checks says which fails.",
+        "answers, the clock is right, the store is there. Alarms and checks says which fails.",
         f"min ({metric('check_passing')})",
         "short",
         thresholds=falling(0.5, 1),
@@ -61,7 +61,7 @@ _GLANCE: Final = (
         no_value="no traffic",
     ),
     stat(
-        "Slow requests",
+        "95 % answered within",
         "95 % of requests were answered faster than this; downloads are left out, for they take as "
         "long as their reader wants. A purchase includes the upstream's answer.",
         quantile(0.95, "http_request_duration_seconds", _QUICK),
@@ -142,7 +142,9 @@ _GLANCE: Final = (
             f'and on (alertname, severity) ALERTS{{{_OURS}, alertstate="firing"}}'
         ),
         columns=(("alertname", "alert"), ("severity", "severity"), ("A", "for")),
-        units=(("for", "s"),),
+        units=(("for", "s", 1),),
+        words=(("critical", "critical", "red"), ("warning", "warning", "yellow")),
+        coloured="severity",
         sort_by="for",
         width=12,
         height=4,

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from grafana.panels import OUTCOMES, Query, graph, rising
+from grafana.panels import OUTCOMES, PER_MINUTE, Query, graph, rising
 from grafana.promql import age, per_minute, per_second, quantile, recorded
 
 HOUR_SECONDS: Final = 3600
@@ -66,7 +66,7 @@ MIRROR: Final = (
         "Turns of the mirror",
         "Tries to mirror, per minute. absent: the upstream has no such variant. gone: it has "
         "deleted it. store_failed: our store did not take it.",
-        "opm",
+        PER_MINUTE,
         Query(per_minute("mirror_turns_total", by="outcome"), "{{outcome}}"),
         colours=OUTCOMES,
     ),

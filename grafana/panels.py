@@ -12,12 +12,16 @@ YELLOW: Final = "yellow"
 RED: Final = "red"
 BLUE: Final = "blue"
 
+# Grafana has units for so many a second; these read the same way.
+PER_MINUTE: Final = "suffix:/min"
+PER_HOUR: Final = "suffix:/h"
+
 Thresholds = tuple[tuple[float | None, str], ...]
 
 # The same outcome has the same colour everywhere.
 OUTCOMES: Final = (
-    ("ok|completed|mirrored|delivered|pending|store", "green"),
-    ("queued", "light-blue"),
+    ("ok|completed|mirrored|delivered|store|2..", "green"),
+    ("queued|pending|3..", "light-blue"),
     ("in_progress", "blue"),
     ("failed|given_up|gone|store_failed|auth|misconfigured|balance|5..", "red"),
     ("failed_billed|not_sent|upstream", "orange"),
@@ -56,10 +60,12 @@ class Panel:
     time_from: str = ""
     step: str = ""
     stacked: bool = False
+    rare: bool = False
     colours: tuple[tuple[str, str], ...] = ()
     buckets: bool = False
     columns: tuple[tuple[str, str], ...] = ()
-    units: tuple[tuple[str, str], ...] = ()
+    units: tuple[tuple[str, str, int], ...] = ()
+    coloured: str = ""
     hidden: tuple[str, ...] = ()
     sort_by: str = ""
 
@@ -94,6 +100,13 @@ def graph(title: str, description: str, unit: str, *queries: Query, **look: Any)
     return replace(panel, **look)
 
 
+def rare(title: str, description: str, *queries: Query, **look: Any) -> Panel:
+    """Bars that count what is rare: what did not happen is left out, and so is its name."""
+    happened = [replace(query, expr=f"{query.expr} > 0") for query in queries]
+    fixed = {"stacked": True, "rare": True, "step": "5m", "decimals": 0}
+    return graph(title, description, "short", *happened, **fixed, **look)
+
+
 def bars(title: str, description: str, unit: str, *queries: Query, **look: Any) -> Panel:
     """One bar for each series, as it is now."""
     panel = Panel("bargauge", title, description, queries, unit, width=8, height=8)
@@ -109,7 +122,9 @@ def states(title: str, description: str, *queries: Query, **look: Any) -> Panel:
 def table(title: str, description: str, *queries: Query, **look: Any) -> Panel:
     """One line for each set of labels, one column for each query.
 
-    `columns` are pairs: a label, or the letter of a query, and the column's heading, in order.
+    `columns` are pairs: a label, or the letter of a query, and the column's heading, in order;
+    `units` are triples: a heading, its unit, how many decimals. `coloured` is the heading of the
+    column that thresholds and words give a colour.
     """
     panel = Panel("table", title, description, queries, "short", width=12, height=8)
     return replace(panel, **look)

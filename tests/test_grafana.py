@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import click
 import promql_parser
 import pytest
 import yaml
@@ -24,8 +25,10 @@ from grafana_tools import (
     selectors,
 )
 
+from gateway.cli.root import main
 from grafana.build import dashboard_files
 
+RUNBOOKS = (GRAFANA / "runbooks.md").read_text(encoding="utf-8")
 ALERTS = {rule.alert: rule for rule in rules() if rule.alert}
 RATES = {"rate", "increase", "irate"}
 EDGES = {"deriv", "delta", "changes", "predict_linear", "last_over_time"}
@@ -206,7 +209,7 @@ def test_an_alert_says_how_bad_it_is_and_where_to_read_on(name: str) -> None:
 
 
 def test_every_alert_has_a_runbook_and_every_runbook_an_alert() -> None:
-    sections = re.split(r"^### ", (GRAFANA / "runbooks.md").read_text("utf-8"), flags=re.MULTILINE)
+    sections = re.split(r"^### ", RUNBOOKS, flags=re.MULTILINE)
     found = dict(section.split("\n", 1) for section in sections[1:])
     assert list(found) == list(dict.fromkeys(found))
     assert sorted(found) == sorted(ALERTS)
@@ -219,6 +222,31 @@ def test_every_alert_has_a_runbook_and_every_runbook_an_alert() -> None:
     ]
     for name, text in found.items():
         assert [text.count(part) for part in parts] == [1] * 5, name
+
+
+def test_runbooks_name_panels_that_exist() -> None:
+    titles = {panel["title"] for _, panel in SHOWN}
+    assert set(re.findall(r'"([^"]+)"', RUNBOOKS.replace("\n", " "))) <= titles
+
+
+def test_runbooks_and_panels_name_commands_that_exist() -> None:
+    texts = [RUNBOOKS, *(panel["description"] for _, panel in SHOWN)]
+    named = set(re.findall(r"`video-gateway ([a-z -]+)`", "\n".join(texts).replace("\n", " ")))
+    assert len(named) > 20
+    for words in named:
+        command: click.Command = main
+        for word in words.split():
+            assert isinstance(command, click.Group), words
+            assert word in command.commands, words
+            command = command.commands[word]
+        assert not isinstance(command, click.Group), words
+
+
+def test_runbooks_use_words_that_are_explained_somewhere() -> None:
+    known = (GRAFANA.parent / "README.md").read_text(encoding="utf-8")
+    known += "".join(query.expr + query.panel["description"] for query in panel_queries())
+    words = set(re.findall(r"`([a-z]+_[a-z_]+)`", RUNBOOKS))
+    assert {word for word in words if word not in known} == set()
 
 
 def test_every_alert_is_shown_to_ring_and_not_to_ring() -> None:
