@@ -15,13 +15,14 @@ from functools import partial
 from pathlib import Path
 
 import structlog
+from prometheus_client import CollectorRegistry
 from starlette.types import ASGIApp
 
 from gateway import __version__
 from gateway.api.auth import Authenticator
 from gateway.api.content import MIRRORED_SECONDS
 from gateway.api.health import Health, ops_app
-from gateway.api.metrics import metrics_endpoint
+from gateway.api.metrics.endpoint import metrics_endpoint
 from gateway.api.parts import Parts
 from gateway.api.reads import Reads
 from gateway.api.recent import Recent
@@ -31,6 +32,7 @@ from gateway.billing.audit_log import GATEWAY, Change
 from gateway.clock import Clock, system_clock
 from gateway.config import Settings
 from gateway.db.database import Database
+from gateway.db.measured import Measured as MeasuredDatabase
 from gateway.db.server_time import ServerTime
 from gateway.db.url import shown
 from gateway.errors import DatabaseUnavailable
@@ -39,7 +41,15 @@ from gateway.mirror.fetches import Fetches
 from gateway.mirror.throttle import Throttle
 from gateway.mirror.turn import Mirror, Mirroring
 from gateway.server import Ports, Server, open_ports, port_of, serve, stop
-from gateway.setup import load_catalogue, open_database, open_store, upstream_settings
+from gateway.setup import (
+    known_labels,
+    load_catalogue,
+    open_database,
+    open_store,
+    upstream_settings,
+)
+from gateway.store.measured import Measured as MeasuredStore
+from gateway.telemetry.metrics import Metrics
 from gateway.upstream.client import Upstream
 from gateway.videos.submit import Means
 from gateway.work import Work
@@ -73,6 +83,7 @@ async def running(
     clock: Clock | None = None,
     on_step: Callable[[str], None] = lambda _: None,
     shared: Ports | None = None,
+    registry: CollectorRegistry | None = None,
 ) -> AsyncIterator[Running]:
     """Run a gateway while the context is open; leaving it drains, then stops.
 
@@ -81,6 +92,7 @@ async def running(
         clock: instead of the system's.
         on_step: told the name of every step of submit, poll and mirror as it is reached.
         shared: listening sockets that other processes accept from, too, instead of its own.
+        registry: what /metrics shows has more in it already, such as what the log counts.
 
     Raises:
         SettingsError: the catalogue is wrong, or a port cannot be had.
@@ -90,15 +102,19 @@ async def running(
     server_time = ServerTime(time.time)
     clock = clock or system_clock(lambda: server_time.ahead_seconds)
     catalogue = load_catalogue(settings)
+    metrics = Metrics.of(registry or CollectorRegistry(), known_labels(settings, catalogue))
     async with AsyncExitStack() as stack:
         ports = shared or stack.enter_context(open_ports(settings))
-        database = await stack.enter_async_context(open_database(settings, clock=clock))
+        opened = await stack.enter_async_context(open_database(settings, clock=clock))
+        database = MeasuredDatabase(opened, metrics.database)
         if settings.database_path is None:
             await server_time.measure(database)
         await _take_admin_key(settings.admin_key, database=database, clock=clock)
-        store = await stack.enter_async_context(open_store(settings))
+        store = MeasuredStore(await stack.enter_async_context(open_store(settings)), metrics.store)
         upstreams = {
-            one.name: await stack.enter_async_context(Upstream(upstream_settings(one)))
+            one.name: await stack.enter_async_context(
+                Upstream(upstream_settings(one), metrics.upstream)
+            )
             for one in settings.all_upstreams()
         }
         group = await stack.enter_async_context(asyncio.TaskGroup())
@@ -108,6 +124,7 @@ async def running(
             *(database, store, fetches, clock, settings.mirror_concurrency),
             wake=asyncio.Event(),
             on_step=on_step,
+            metrics=metrics.mirror,
         )
         parts = Parts(
             settings=settings,
@@ -122,7 +139,15 @@ async def running(
             reads=Reads(clock=clock, default_per_minute=settings.read_requests_per_minute),
             health=Health(clock=clock, server_time=server_time),
             work=work,
-            submitting=_means(settings, database=database, work=work, clock=clock, on_step=on_step),
+            submitting=_means(
+                settings,
+                database=database,
+                work=work,
+                clock=clock,
+                on_step=on_step,
+                metrics=metrics,
+            ),
+            metrics=metrics,
         )
         loops = [group.create_task(loop) for loop in background(parts, on_step=on_step)]
         servers = await _serve(parts, group, ports, shared=shared is not None)
@@ -167,6 +192,7 @@ def _means(
     work: Work,
     clock: Clock,
     on_step: Callable[[str], None],
+    metrics: Metrics,
 ) -> Means:
     return Means(
         database=database,
@@ -177,6 +203,7 @@ def _means(
         first_poll_seconds=settings.poll_interval_seconds,
         disclose_budgets=settings.disclose_budgets,
         budget_basis=settings.budget_basis,
+        metrics=metrics.videos,
     )
 
 
@@ -198,14 +225,12 @@ def _fetches(
 
 
 def _ops(parts: Parts) -> ASGIApp:
-    metrics = metrics_endpoint(
-        parts.database, clock=parts.clock, max_projects=parts.settings.metrics_max_projects
-    )
-    return ops_app(parts.health, metrics)
+    return ops_app(parts.health, metrics_endpoint(parts))
 
 
 def _say_started(started: Running, parts: Parts) -> None:
     settings = parts.settings
+    parts.metrics.process.built(version=__version__, catalogue_sha256=parts.catalogue.sha256)
     _log.info(
         "gateway_started",
         version=__version__,
@@ -224,6 +249,7 @@ async def _drain(parts: Parts, servers: Sequence[Server]) -> None:
     """Be unready, let requests and submits finish, then stop; health is answered to the end."""
     api, ops = servers
     parts.health.draining = True
+    parts.metrics.process.checked(parts.health.everything())
     until = parts.clock.elapsed() + parts.settings.shutdown_seconds
     await stop(api)
     with contextlib.suppress(DatabaseUnavailable):

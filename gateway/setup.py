@@ -19,6 +19,7 @@ from gateway.db.url import DatabaseUrlError
 from gateway.store import ContentStore
 from gateway.store.opening import open_store_url
 from gateway.store.url import StoreUrlError
+from gateway.telemetry.metrics.labels import Known, Sold
 from gateway.upstream.client import UpstreamSettings
 from gateway.upstream.replies import OutcomeRules
 
@@ -52,6 +53,19 @@ def load_catalogue(settings: Settings) -> Catalogue:
     if missing:
         raise SettingsError(missing)
     return catalogue
+
+
+def known_labels(settings: Settings, catalogue: Catalogue) -> Known:
+    """Return what closes the lists of labels that differ from gateway to gateway."""
+    return Known(
+        upstreams=[one.name for one in settings.all_upstreams()],
+        models=list(catalogue.models),
+        sold=[
+            Sold(model.id, size, seconds)
+            for model in catalogue.models.values()
+            for size, seconds, _ in model.offers()
+        ],
+    )
 
 
 @asynccontextmanager

@@ -27,7 +27,10 @@ import structlog
 
 from gateway.config import Settings
 from gateway.server import Ports, port_of
+from gateway.telemetry.metrics.sharing import forget
 
+# The number of this process among those that count; workers have those from 1 on.
+PARENT: Final = 0
 BEAT_SECONDS: Final = 1.0
 # How long a worker may say nothing. Nothing in it may hold up its loop for so long.
 SILENT_SECONDS: Final = 30.0
@@ -45,12 +48,17 @@ _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What a worker is told when it begins; `api` and `ops` are descriptors."""
+    """What a worker is told when it begins; `api` and `ops` are descriptors.
+
+    Attributes:
+        counting: the folder in which all workers keep what they count.
+    """
 
     number: int
     settings: Settings
     api: int
     ops: int
+    counting: Path
 
 
 async def run_workers(
@@ -58,14 +66,22 @@ async def run_workers(
     ports: Ports,
     *,
     stop: asyncio.Event,
+    counting: Path,
     silent_seconds: float = SILENT_SECONDS,
 ) -> int:
     """Serve with as many processes as the settings say until told to stop, and close the ports.
 
+    Args:
+        settings: what they are told.
+        ports: what they serve on.
+        stop: when it is set, they are told to stop.
+        counting: a folder for what they count, of which this process is number PARENT.
+        silent_seconds: how long a worker may say nothing.
+
     Returns:
         The exit code: 0 if every worker has ended in order; if one could not begin, its own.
     """
-    crew = _Crew(settings, ports, stop, silent_seconds)
+    crew = _Crew(settings, ports, stop, counting, silent_seconds)
     begun = [asyncio.Event() for _ in range(settings.workers)]
     async with asyncio.TaskGroup() as group:
         group.create_task(_close_on_stop(ports, stop))
@@ -93,6 +109,7 @@ class _Crew:
     settings: Settings
     ports: Ports
     stop: asyncio.Event
+    counting: Path
     silent_seconds: float
     exit_code: int = 0
 
@@ -175,6 +192,7 @@ async def _live(crew: _Crew, number: int, begun: asyncio.Event) -> _Life:
             group.create_task(_end_on_stop(crew, life, process)),
         )
         life.exit_code = await process.wait()
+        forget(crew.counting, worker=number)
         for task in beside:
             task.cancel()
     life.seconds = loop.time() - since
@@ -199,7 +217,7 @@ async def _started(
         )
     reader, writer = await asyncio.open_unix_connection(sock=ours)
     try:
-        writer.write(pickle.dumps(Told(number, crew.settings, api, ops)))
+        writer.write(pickle.dumps(Told(number, crew.settings, api, ops, crew.counting)))
         yield process, reader
     finally:
         writer.close()

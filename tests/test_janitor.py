@@ -9,12 +9,15 @@ from pathlib import Path
 
 from conftest import LogLines, World, eventually
 from databases import opened_at, writing
+from prometheus_client import CollectorRegistry
 
 from gateway.billing.balances import Account, accounting_day
 from gateway.billing.keys import NewKey
 from gateway.billing.ledger import Hold
 from gateway.db.database import Database
 from gateway.store.folder import FolderStore
+from gateway.telemetry.metrics.labels import Known
+from gateway.telemetry.metrics.videos import VideoMetrics
 from gateway.videos.attempts import IDEMPOTENCY_SECONDS, Intent
 from gateway.videos.janitor import ABANDONED_SECONDS, Cleaning, clean_forever
 from gateway.videos.opening import Submit, open_submit
@@ -33,6 +36,7 @@ async def cleaning(made: World, database: Database) -> AsyncIterator[None]:
                     database=database,
                     store=store,
                     clock=made.timeline.clock(),
+                    metrics=VideoMetrics(CollectorRegistry(), Known()),
                     turn_seconds=0.05,
                 )
             )

@@ -333,7 +333,7 @@ async def test_a_worker_that_hangs_is_killed_and_another_takes_its_place(
     with open_ports(settings) as ports:
         async with asyncio.TaskGroup() as group:
             running = group.create_task(
-                run_workers(settings, ports, stop=stop_all, silent_seconds=2)
+                run_workers(settings, ports, stop=stop_all, counting=tmp_path, silent_seconds=2)
             )
             await eventually(lambda: have_started(WORKERS))
             os.kill(started[0]["pid"], signal.SIGSTOP)

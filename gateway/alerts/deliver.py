@@ -37,6 +37,7 @@ from gateway.alerts.webhook import WEBHOOK_SECONDS, post_event
 from gateway.clock import Clock
 from gateway.db.database import Database
 from gateway.errors import DatabaseUnavailable
+from gateway.telemetry.metrics.alerts import DELIVERED, FAILED, GIVEN_UP, AlertMetrics
 from gateway.turns import LEASE_SECONDS, Loop, Turns
 
 STEPS: Final = ("alert.claimed", "alert.sent", "alert.recorded")
@@ -76,6 +77,7 @@ class Delivering:
     wake: asyncio.Event
     on_step: Callable[[str], None]
     jitter: Callable[[], float]
+    metrics: AlertMetrics
     tls: Callable[[], ssl.SSLContext] = ssl.create_default_context
     mail_seconds: float = MAIL_SECONDS
     webhook_seconds: float = WEBHOOK_SECONDS
@@ -151,6 +153,7 @@ async def _deliver(
     delivering.on_step("alert.sent")
     script = partial(write_delivered, claim, note=note, now=delivering.clock.now())
     if await delivering.database.run(script):
+        delivering.metrics.tried(DELIVERED)
         log.info("alert_delivered", failure=note)
     delivering.on_step("alert.recorded")
 
@@ -201,9 +204,11 @@ async def _fail(
     )
     if due_at is None:
         # Somebody wanted to know that money is spent and never will: a person has to tell them.
+        delivering.metrics.tried(GIVEN_UP)
         log.error("alert_not_delivered", failure=failure)
         await delivering.database.run(partial(write_given_up, claim, failure=failure, now=now))
         return
+    delivering.metrics.tried(FAILED)
     if failure != claim.failure:
         # The first of its kind: three days of the same reason are one line.
         log.warning("alert_delivery_failed", failure=failure, retry_seconds=due_at - now)

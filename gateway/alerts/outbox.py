@@ -41,6 +41,14 @@ class DeliveryClaim:
         return {"delivery_id": self.crossing.id}
 
 
+def read_pending() -> Script[tuple[int, int | None]]:
+    """Return how many alerts are not delivered yet, and when the oldest rang (Unix seconds)."""
+    ((alerts, oldest_at),) = yield Sql(
+        "SELECT COUNT(*), MIN(created_at) FROM alert_deliveries WHERE due_at IS NOT NULL"
+    )
+    return alerts, oldest_at
+
+
 def claim_due(*, limit: int, lease_ends_at: int, now: int) -> Script[list[DeliveryClaim]]:
     """Take up to `limit` deliveries that are due, those least often tried first.
 

@@ -6,6 +6,7 @@ and says 409 with a time to come back (which the SDKs do by themselves) if that 
 """
 
 import asyncio
+from functools import partial
 from typing import Final
 
 import structlog
@@ -196,10 +197,11 @@ class _Download:
 
     async def _send_content(self, source: Source, content_type: str, *, sha256: str | None) -> None:
         facts = call(self._request).facts
-        facts["source"] = "upstream" if sha256 is None else "store"
+        name = facts["source"] = "upstream" if sha256 is None else "store"
         facts["ending"] = await send_content(
             self._request.scope,
             self._send,
+            taken=partial(self._parts.metrics.http.sent, name),
             source=source,
             content_type=content_type,
             sha256=sha256,

@@ -23,6 +23,7 @@ from gateway.db.script import Script, Sql
 from gateway.db.server_time import ServerTime
 from gateway.errors import DatabaseUnavailable, StoreUnavailable
 from gateway.store import ContentStore
+from gateway.telemetry.metrics.process import ProcessMetrics
 
 CHECK_SECONDS: Final = 2.0
 DATABASE_PATIENCE_SECONDS: Final = 10.0
@@ -50,8 +51,14 @@ class Health:
             "clock": abs(self.server_time.ahead_seconds) <= MAX_SKEW_SECONDS,
         }
 
+    def everything(self) -> dict[str, bool]:
+        """Return the checks, and what is looked at besides."""
+        return {**self.checks(), "store": self.store_works}
 
-async def watch(health: Health, *, database: Database, store: ContentStore) -> None:
+
+async def watch(
+    health: Health, *, database: Database, store: ContentStore, metrics: ProcessMetrics
+) -> None:
     """Look at database and store until cancelled; at a store that is down more often."""
     looked_at_store = -math.inf
     while True:
@@ -63,6 +70,7 @@ async def watch(health: Health, *, database: Database, store: ContentStore) -> N
                 await _look_at_store(health, store)
         except Exception:  # noqa: BLE001 - one turn; the log has it
             _log.exception("health_check_failed")
+        metrics.checked(health.everything())
         await asyncio.sleep(CHECK_SECONDS)
 
 
@@ -97,8 +105,7 @@ def ops_app(health: Health, metrics: Callable[[Request], Awaitable[Response]]) -
         ready = all(checks.values())
         status = 200 if ready else 503
         if "verbose" in request.query_params:
-            shown = {**checks, "store": health.store_works}
-            return JSONResponse({"ready": ready, "checks": shown}, status_code=status)
+            return JSONResponse({"ready": ready, "checks": health.everything()}, status_code=status)
         return PlainTextResponse("ok" if ready else "not ready", status_code=status)
 
     return Router([Route("/livez", livez), Route("/readyz", readyz), Route("/metrics", metrics)])

@@ -57,6 +57,7 @@ async def retrieve(parts: Parts, request: Request) -> Response:
     if row is None:
         raise no_such_video(upstream_id)
     call(request).facts["video_id"] = row["id"]
+    parts.metrics.http.told_status(row["status"])
     # Nobody here has paid for an adopted video.
     headers = {} if row["cost_micros"] is None else cost(row["cost_micros"])
     if row["status"] not in {COMPLETED, FAILED}:

@@ -4,21 +4,23 @@ import asyncio
 import signal
 from collections.abc import Callable, Coroutine
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 import click
 import uvloop
+from prometheus_client import CollectorRegistry
 
 from gateway.app import running
-from gateway.cli.common import WrongSettings, fail, read_settings
+from gateway.cli.common import WrongSettings, begin_logs, fail, read_settings
 from gateway.clock import Clock
 from gateway.config import Settings, SettingsError, settings_fields
 from gateway.db.database import in_words
 from gateway.db.migrate import SchemaError
 from gateway.errors import DatabaseUnavailable
 from gateway.server import open_ports
-from gateway.telemetry.logs import configure_logs
-from gateway.workers import run_workers
+from gateway.telemetry.metrics.sharing import share
+from gateway.workers import PARENT, run_workers
 
 T = TypeVar("T")
 
@@ -71,10 +73,15 @@ def serve(config: Path | None, **flags: Any) -> None:
     Secrets are no flags: GATEWAY_UPSTREAM_API_KEY and the like, or the same with _FILE.
     """
     settings = read_settings(config, serving=True, **flags)
-    configure_logs(settings.log_format)
     if settings.workers == 1:
-        run(serve_until_signal(settings))
-    elif code := run(_serve_with_workers(settings)):
+        run(serve_until_signal(settings, registry=begin_logs(settings.log_format)))
+        return
+    with TemporaryDirectory(prefix="video-gateway-metrics-") as folder:
+        counting = Path(folder)
+        share(counting, worker=PARENT)
+        begin_logs(settings.log_format)
+        code = run(_serve_with_workers(settings, counting=counting))
+    if code:
         raise SystemExit(code)
 
 
@@ -97,18 +104,19 @@ async def serve_until_signal(
     *,
     clock: Clock | None = None,
     on_step: Callable[[str], None] = lambda _: None,
+    registry: CollectorRegistry | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then finish what is in flight."""
     stop = stop_on_signals()
-    async with running(settings, clock=clock, on_step=on_step):
+    async with running(settings, clock=clock, on_step=on_step, registry=registry):
         await stop.wait()
 
 
-async def _serve_with_workers(settings: Settings) -> int:
+async def _serve_with_workers(settings: Settings, *, counting: Path) -> int:
     """Serve with several processes until SIGTERM or SIGINT; return the exit code."""
     stop = stop_on_signals()
     with open_ports(settings) as ports:
-        return await run_workers(settings, ports, stop=stop)
+        return await run_workers(settings, ports, stop=stop, counting=counting)
 
 
 def stop_on_signals() -> asyncio.Event:

@@ -13,12 +13,14 @@ from typing import Final
 
 import click
 import structlog
+from prometheus_client import CollectorRegistry
 
 from gateway.app import running
+from gateway.cli.common import begin_logs
 from gateway.cli.serve import run, stop_on_signals
 from gateway.config import Settings
 from gateway.server import Ports
-from gateway.telemetry.logs import configure_logs
+from gateway.telemetry.metrics.sharing import share
 from gateway.workers import BEAT_SECONDS, Told
 
 # How long a worker goes on whose parent has died: what it leaves then is what a crash leaves. Its
@@ -34,10 +36,11 @@ def worker(channel: int) -> None:
         told = _told(parent)
         if told is None:
             return
-        configure_logs(told.settings.log_format)
+        share(told.counting, worker=told.number)
+        registry = begin_logs(told.settings.log_format)
         structlog.contextvars.bind_contextvars(worker=told.number)
         with socket.socket(fileno=told.api) as api, socket.socket(fileno=told.ops) as ops:
-            run(_serve(told.settings, Ports(api, ops), parent))
+            run(_serve(told.settings, Ports(api, ops), parent, registry=registry))
 
 
 def _told(parent: socket.socket) -> Told | None:
@@ -50,7 +53,9 @@ def _told(parent: socket.socket) -> Told | None:
     return told
 
 
-async def _serve(settings: Settings, ports: Ports, parent: socket.socket) -> None:
+async def _serve(
+    settings: Settings, ports: Ports, parent: socket.socket, *, registry: CollectorRegistry
+) -> None:
     """Serve until told to stop, or until the parent has gone."""
     loop = asyncio.get_running_loop()
     stop = stop_on_signals()
@@ -69,7 +74,7 @@ async def _serve(settings: Settings, ports: Ports, parent: socket.socket) -> Non
         loop.call_later(BEAT_SECONDS, beat)
 
     loop.add_reader(parent, gone)
-    async with running(settings, shared=ports):
+    async with running(settings, shared=ports, registry=registry):
         beat()
         await stop.wait()
 

@@ -233,6 +233,14 @@ class Settings:
     metrics_max_projects: int = _setting(
         200, "projects with metrics of their own; the others are one, `other`", least=0
     )
+    metrics_max_keys: int = _setting(
+        0,
+        "keys with metrics of their own, those that spent most; for few keys: each has 9 series",
+        least=0,
+    )
+    audit_hours: int = _setting(
+        24, "how often the ledger is audited while the gateway runs; 0 is never", least=0
+    )
     log_format: str = _setting(
         "auto", "json, console, or auto by terminal", check=checks.one_of("auto", "json", "console")
     )

@@ -11,6 +11,7 @@ from gateway.clock import Clock
 from gateway.db.database import Database
 from gateway.db.script import Row, Script, Sql
 from gateway.errors import DatabaseUnavailable
+from gateway.mirror.keeping import IS_KEPT
 
 TURN_SECONDS: Final = 5.0
 # Rung in one turn: the others ring in the next.
@@ -34,6 +35,14 @@ class Backlog:
 
 
 @dataclass(frozen=True, slots=True)
+class Kept:
+    """What the store keeps."""
+
+    assets: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Watching:
     """What an eye is kept on the backlog with.
 
@@ -54,6 +63,14 @@ def read_backlog() -> Script[Backlog]:
         " WHERE due_at IS NOT NULL"
     )
     return Backlog(assets, oldest_at, next_expiry_at)
+
+
+def read_kept() -> Script[Kept]:
+    """Return what is kept; it reads all of an index, so not too often."""
+    ((assets, size_bytes),) = yield Sql(
+        f"SELECT COUNT(*), CAST(COALESCE(SUM(size_bytes), 0) AS BIGINT) FROM assets WHERE {IS_KEPT}"
+    )
+    return Kept(assets, size_bytes)
 
 
 def ring(*, before: int, now: int) -> Script[list[Row]]:

@@ -41,6 +41,7 @@ from gateway.mirror.fetched import FetchFailed, Whole
 from gateway.mirror.fetches import Fetches
 from gateway.mirror.kinds import HEAD_BYTES, NotTheContentError, file_name, type_of
 from gateway.store import CHUNK_BYTES, ContentMissing, ContentStore, Described, Writing
+from gateway.telemetry.metrics.mirror import STORE_FAILED, MirrorMetrics
 from gateway.turns import LEASE_SECONDS, Loop, Turns
 
 STEPS: Final = ("mirror.claimed", "mirror.written", "mirror.stored", "mirror.recorded")
@@ -66,6 +67,7 @@ class Mirroring:
     concurrency: int
     wake: asyncio.Event
     on_step: Callable[[str], None]
+    metrics: MirrorMetrics
 
 
 class Mirror:
@@ -141,9 +143,11 @@ async def mirror(mirroring: Mirroring, claim: AssetClaim) -> None:
         whole = await _stored(mirroring, claim) or await _copied(mirroring, claim)
     except StoreUnavailable as error:
         log.error("mirror_store_failed", cause=repr(error.__cause__))
+        mirroring.metrics.turn(claim.variant, STORE_FAILED)
         await try_again(database, clock, claim, STORE_UNAVAILABLE, log=log)
     except FetchFailed as error:
-        await write_down(database, clock, claim, error, log=log)
+        end = await write_down(database, clock, claim, error, log=log)
+        mirroring.metrics.turn(claim.variant, end)
     except _LeaseLost:
         log.warning("lease_lost", loop="mirror")
     else:
@@ -220,6 +224,11 @@ async def _record(
         )
     )
     if written:
+        mirroring.metrics.mirrored(
+            claim.variant,
+            size_bytes=whole.size_bytes,
+            lag_seconds=mirroring.clock.now() - claim.created_at,
+        )
         log.info(
             "video_mirrored",
             size_bytes=whole.size_bytes,

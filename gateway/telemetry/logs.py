@@ -6,14 +6,27 @@ values are fields. JSON on a pipe, coloured text on a terminal. Never a prompt, 
 
 import logging
 import sys
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import TextIO, cast
+from typing import Any, TextIO, cast
 
 import structlog
 
+Told = Callable[[Mapping[str, Any]], None]
 
-def configure_logs(log_format: str, *, stream: TextIO = sys.stdout) -> None:
-    """Send the log to a stream; `auto` is coloured text on a terminal and JSON elsewhere."""
+
+def configure_logs(
+    log_format: str, *, stream: TextIO = sys.stdout, told: Told = lambda _: None
+) -> None:
+    """Send the log to a stream; `auto` is coloured text on a terminal and JSON elsewhere.
+
+    `told` is given the facts of every line before it is written.
+    """
+
+    def tell(_logger: Any, _method: str, facts: structlog.typing.EventDict) -> Any:
+        told(facts)
+        return facts
+
     console = log_format == "console" or (log_format == "auto" and stream.isatty())
     # The default formatter is rich's where rich is installed, and shows the locals of every frame:
     # keys and prompts among them.
@@ -27,6 +40,7 @@ def configure_logs(log_format: str, *, stream: TextIO = sys.stdout) -> None:
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
+            tell,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             *tracebacks,
             renderer,

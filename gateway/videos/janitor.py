@@ -18,6 +18,7 @@ from gateway.clock import Clock
 from gateway.db.database import Database
 from gateway.errors import DatabaseUnavailable, StoreUnavailable
 from gateway.store import ContentStore
+from gateway.telemetry.metrics.videos import ORPHANED, VideoMetrics
 from gateway.videos.attempts import forget_old
 from gateway.videos.records import orphan_lapsed
 
@@ -35,6 +36,7 @@ class Cleaning:
     database: Database
     store: ContentStore
     clock: Clock
+    metrics: VideoMetrics
     turn_seconds: float = TURN_SECONDS
 
 
@@ -57,7 +59,8 @@ async def clean_forever(cleaning: Cleaning) -> None:
 
 async def _orphan_lapsed(cleaning: Cleaning) -> None:
     now = cleaning.clock.now()
-    for video_id in await cleaning.database.run(partial(orphan_lapsed, now=now)):
+    for video_id, model in await cleaning.database.run(partial(orphan_lapsed, now=now)):
+        cleaning.metrics.ended(model, ORPHANED)
         _log.error("video_orphaned", video_id=video_id, reason="lease_lapsed")
 
 

@@ -14,6 +14,7 @@ from gateway.clock import Clock
 from gateway.db.database import Database
 from gateway.db.script import Script
 from gateway.errors import DatabaseUnavailable, GatewayError, OutcomeUnknown, UpstreamUnreachable
+from gateway.telemetry.metrics.videos import NOT_SENT, ORPHANED, REFUSED
 from gateway.upstream.envelopes import RequestIds
 from gateway.upstream.replies import Accepted, NotSent, Refused, Unknown
 from gateway.videos.records import (
@@ -130,6 +131,18 @@ def _ids(ids: RequestIds | None) -> dict[str, str | None]:
     if ids is None:
         return {}
     return {"provider_request_id": ids.provider, "relay_request_id": ids.relay}
+
+
+def end_of(outcome: Outcome, *, recorded: Recorded | bool) -> str | None:
+    """Return which end a submit was for its video, as it is counted; None: it goes on."""
+    match outcome:
+        case Refused():
+            return REFUSED
+        case NotSent():
+            return NOT_SENT
+        case Unknown():
+            return ORPHANED
+    return ORPHANED if recorded is Recorded.DUPLICATE else None
 
 
 def refusal(outcome: Outcome) -> GatewayError:

@@ -15,6 +15,8 @@ import structlog
 
 from gateway.clock import Clock
 from gateway.db.database import Database
+from gateway.telemetry.metrics import videos as counted
+from gateway.telemetry.metrics.videos import VideoMetrics
 from gateway.turns import LEASE_SECONDS, Loop, Turns
 from gateway.upstream.client import Upstream
 from gateway.upstream.envelopes import RequestIds
@@ -66,6 +68,7 @@ class Polling:
     patience_seconds: int
     on_completed: Callable[[], None]
     on_step: Callable[[str], None]
+    metrics: VideoMetrics
 
 
 async def poll_forever(polling: Polling) -> None:
@@ -141,6 +144,7 @@ async def _found(
             script = partial(write_pending, claim, pending, reply.object, due_at=due_at, now=now)
             # What a person may be deciding about is written in turn with that.
             run = polling.database.run if claim.orphaned else polling.database.run_beside
+            polling.metrics.polled(counted.PENDING)
             if not await run(script):
                 log.warning("lease_lost", loop="poll")
         case Completed() as completed:
@@ -158,6 +162,9 @@ async def _found(
                 )
             )
             polling.on_completed()
+            polling.metrics.polled(counted.COMPLETED)
+            if ended.written:
+                polling.metrics.completed(claim.model, seconds=now - claim.recorded_at)
             _report_end(log, ended, "video_completed", list_micros=completed.list_micros)
             if ended.written and completed.above_hold:
                 log.error(
@@ -169,6 +176,11 @@ async def _found(
             ended = await polling.database.run(
                 partial(write_failed, claim, failed, reply.object, now=now)
             )
+            polling.metrics.polled(counted.FAILED)
+            if ended.written:
+                polling.metrics.failed(
+                    claim.model, reason=failed.reason, is_billed=failed.list_micros > 0
+                )
             _report_end(log, ended, "video_failed", reason=failed.reason)
 
 
@@ -198,11 +210,13 @@ async def _said_nothing(
         due_at = max(due_at, now + min(wait_seconds, ORPHAN_INTERVAL_SECONDS))
         script = partial(write_nothing, claim, missing=missing, due_at=due_at, now=now)
     run = polling.database.run if over or claim.orphaned else polling.database.run_beside
+    polling.metrics.polled(counted.NOTHING)
     if not await run(script):
         log.warning("lease_lost", loop="poll")
     elif given_up:
         log.warning("poll_given_up", reason=reason)
     elif orphaned:
+        polling.metrics.ended(claim.model, counted.ORPHANED)
         log.error("video_orphaned", reason=reason)
     else:
         log.warning("poll_said_nothing", reason=reason)

@@ -30,13 +30,14 @@ from gateway.billing.usable_keys import Key
 from gateway.clock import Clock
 from gateway.db.database import Database
 from gateway.errors import DatabaseUnavailable, OutcomeUnknown
+from gateway.telemetry.metrics.videos import VideoMetrics
 from gateway.upstream.client import Body, Upstream
 from gateway.upstream.replies import Accepted, NotSent, Unknown
 from gateway.videos.admission import NOT_ADMITTED, Admitted, refused
 from gateway.videos.attempts import Earlier, Intent
 from gateway.videos.opening import Submit, open_submit, submit_of
 from gateway.videos.order import Order
-from gateway.videos.outcomes import UNKNOWN_MESSAGE, Outcome, record, refusal
+from gateway.videos.outcomes import UNKNOWN_MESSAGE, Outcome, end_of, record, refusal
 from gateway.videos.records import Recorded, first_answer
 from gateway.work import Work
 
@@ -69,6 +70,7 @@ class Means:
     first_poll_seconds: int
     disclose_budgets: bool
     budget_basis: str
+    metrics: VideoMetrics
 
     def basis(self, upstream: Upstream) -> Basis:
         """Return what budgets act on where an upstream is paid."""
@@ -138,10 +140,11 @@ async def submit(
     if isinstance(admitted, Earlier):
         return admitted
     log = _log.bind(video_id=opened.video_id, upstream=opened.upstream)
+    _count_bought(means, opened)
     means.on_step("submit.held")
     outcome = await _forward(means, upstream, order.path, body, begin_by=begin_by, log=log)
     means.on_step("submit.answered")
-    recording = means.work.start(_recorded(means, opened.video_id, outcome, log=log))
+    recording = means.work.start(_recorded(means, opened, outcome, log=log))
     recorded = await _within(recording, means.reply_seconds)
     means.on_step("submit.recorded")
     if isinstance(outcome, Accepted) and recorded is not Recorded.DUPLICATE:
@@ -161,7 +164,7 @@ async def _take_hold(means: Means, opened: Submit, order: Order, *, now: int) ->
     except DatabaseUnavailable:
         # The hold may have been taken all the same; nothing was or will be sent for it.
         outcome = NotSent("hold_not_confirmed")
-        means.work.start(_recorded(means, opened.video_id, outcome, log=_log))
+        means.work.start(_recorded(means, opened, outcome, log=_log))
         raise
     except NOT_ADMITTED as error:
         raise refused(
@@ -211,15 +214,26 @@ async def _sent(
 
 
 async def _recorded(
-    means: Means, video_id: str, outcome: Outcome, *, log: structlog.typing.FilteringBoundLogger
+    means: Means, opened: Submit, outcome: Outcome, *, log: structlog.typing.FilteringBoundLogger
 ) -> Recorded | bool:
-    return await record(
-        video_id,
+    recorded = await record(
+        opened.video_id,
         outcome,
         database=means.database,
         clock=means.clock,
         first_poll_seconds=means.first_poll_seconds,
         log=log,
+    )
+    end = end_of(outcome, recorded=recorded)
+    if end is not None:
+        means.metrics.ended(opened.hold.model, end)
+    return recorded
+
+
+def _count_bought(means: Means, opened: Submit) -> None:
+    hold = opened.hold
+    means.metrics.bought(
+        hold.operation, model=hold.model, size=hold.size, clip_seconds=hold.clip_seconds
     )
 
 
