@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import httpx
-import pytest
 from conftest import World, world
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -73,14 +72,3 @@ async def test_projects_beyond_the_limit_are_one_and_nothing_is_lost(tmp_path: P
         found[SPENT, PROJECT, "other", "total"] + found[SPENT, PROJECT, "large", "total"]
         == found[SPENT, ORGANIZATION, "", "total"]
     )
-
-
-@pytest.mark.costly
-async def test_more_videos_add_no_series(tmp_path: Path) -> None:
-    async with world(tmp_path) as made:
-        key = await made.key()
-        await made.ended(await made.buy(key))
-        before = await scrape(made)
-        for _ in range(20):
-            await made.ended(await made.buy(key))
-        assert (await scrape(made)).keys() == before.keys()

@@ -30,6 +30,7 @@ from conftest import (
     serving,
     settings_for,
 )
+from metrics_tools import Scrape, scrape
 from starlette.types import Receive, Scope, Send
 
 from gateway.cli.worker import BEREFT_SECONDS
@@ -270,6 +271,45 @@ async def test_a_worker_that_is_killed_comes_back_and_its_videos_go_on(tmp_path:
         await asyncio.gather(*map(made.finished, bought))
         assert (await made.control.totals())["executions"] == len(bought)
         await made.adds_up()
+        assert await made.served.stop() == 0
+
+
+async def test_workers_count_as_one_and_go_on_counting_where_one_has_died(tmp_path: Path) -> None:
+    async with crew(tmp_path) as made:
+
+        async def ask(client: httpx.AsyncClient) -> None:
+            await client.get("/videos/none")
+
+        async def each_has_answered() -> bool:
+            # A connection each, so that both have some.
+            for _ in range(8):
+                async with made.client() as client:
+                    await ask(client)
+            return len({line["worker"] for line in made.said("request")}) == WORKERS
+
+        async def counted() -> Scrape:
+            return await scrape(made.served.ops_port)
+
+        await eventually(each_has_answered)
+        before = await counted()
+        asked = len(made.said("request"))
+        assert before.sum("http_requests_total", code="404") == asked
+        assert before.sum("processes") == WORKERS
+        assert before.sum("build_info") == 1
+        assert before.sum("check_passing", check="database") == 1
+        os.kill(made.pid(1), signal.SIGKILL)
+        await made.logged("worker_died")
+        await made.logged("gateway_started", times=WORKERS + 1)
+
+        async def both_again() -> bool:
+            return (await counted()).sum("processes") == WORKERS
+
+        await eventually(both_again)
+        after = await counted()
+        assert after.sum("http_requests_total", code="404") == asked
+        # The parent serves nobody; its alarm is seen all the same.
+        assert after.sum("alarms_total", event="worker_died") == 1
+        assert after.families.keys() == before.families.keys()
         assert await made.served.stop() == 0
 
 

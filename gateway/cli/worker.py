@@ -6,6 +6,7 @@ command for people. What is wrong when it begins, it says as `video-gateway serv
 
 import asyncio
 import pickle
+import shutil
 import signal
 import socket
 from contextlib import suppress
@@ -40,7 +41,10 @@ def worker(channel: int) -> None:
         registry = begin_logs(told.settings.log_format)
         structlog.contextvars.bind_contextvars(worker=told.number)
         with socket.socket(fileno=told.api) as api, socket.socket(fileno=told.ops) as ops:
-            run(_serve(told.settings, Ports(api, ops), parent, registry=registry))
+            bereft = run(_serve(told.settings, Ports(api, ops), parent, registry=registry))
+        if bereft:
+            # The parent would have done it.
+            shutil.rmtree(told.counting, ignore_errors=True)
 
 
 def _told(parent: socket.socket) -> Told | None:
@@ -55,10 +59,11 @@ def _told(parent: socket.socket) -> Told | None:
 
 async def _serve(
     settings: Settings, ports: Ports, parent: socket.socket, *, registry: CollectorRegistry
-) -> None:
-    """Serve until told to stop, or until the parent has gone."""
+) -> bool:
+    """Serve until told to stop, or until the parent has gone; tell whether it has."""
     loop = asyncio.get_running_loop()
     stop = stop_on_signals()
+    bereft = asyncio.Event()
     parent.settimeout(0)
 
     def gone() -> None:
@@ -66,6 +71,7 @@ async def _serve(
         loop.remove_reader(parent)
         # The kernel ends what has not ended by then, whatever it is doing.
         signal.alarm(BEREFT_SECONDS)
+        bereft.set()
         stop.set()
 
     def beat() -> None:
@@ -77,6 +83,7 @@ async def _serve(
     async with running(settings, shared=ports, registry=registry):
         beat()
         await stop.wait()
+    return bereft.is_set()
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ FAILURES: Final = (
     "invalid_request",
     "rate_limit_exceeded",
     "server_error",
+    "generation_failed",
     "video_generation_failed",
     "timeout",
     "cancelled",
