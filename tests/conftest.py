@@ -55,7 +55,7 @@ ON_BOTH = frozenset(
         "poller orphans janitor adoption reconciliation_world listing paging first_admin_key",
         "assets mirror mirror_machine mirror_status mirror_faults backlog ring db_migrate",
         "retention eviction verify gc alerts_outbox alerts_deliver alerts_crashes admin_spend",
-        "cli_ledger cli_sums cli_orphans cli_retention admin_costs admin_audit_logs",
+        "cli_ledger audit_turns cli_sums cli_orphans cli_retention admin_costs admin_audit_logs",
         "server_time changes workers rolling_update",
     )
     for name in names.split()
