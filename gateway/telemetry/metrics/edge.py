@@ -5,7 +5,7 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from gateway.telemetry.metrics.labels import NONE, OTHER, one_of
+from gateway.telemetry.metrics.labels import NONE, one_of
 
 BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "DELETE"})
@@ -58,10 +58,8 @@ class HttpMetrics:
         )
         # Looking a child up costs more than counting in it.
         self._ended: dict[tuple[str, str, str], tuple[Counter, Histogram]] = {}
-        for status in STATUSES:
-            self._status_reads.labels(status)
-        for source in SOURCES:
-            self._content_bytes.labels(source)
+        self._told = {status: self._status_reads.labels(status) for status in STATUSES}
+        self._sent = {source: self._content_bytes.labels(source) for source in SOURCES}
 
     def know(self, *, routes: Iterable[tuple[str, str]], reasons: Iterable[str]) -> None:
         """Show zeros for what there is: methods with their routes, and kinds of errors."""
@@ -95,9 +93,9 @@ class HttpMetrics:
         self._refused.labels(reason).inc()
 
     def told_status(self, status: str) -> None:
-        """Count that a client was told the status of a video."""
-        self._status_reads.labels(status if status in STATUSES else OTHER).inc()
+        """Count that a client was told the status of a video, one of STATUSES."""
+        self._told[status].inc()
 
     def sent(self, source: str, size_bytes: int) -> None:
-        """Count bytes of content that a client was sent."""
-        self._content_bytes.labels(source).inc(size_bytes)
+        """Count bytes of content that a client was sent, from one of SOURCES."""
+        self._sent[source].inc(size_bytes)

@@ -1,8 +1,8 @@
 """What is counted of the database and the store: how long they take, and when they cannot?"""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from time import perf_counter
+from types import TracebackType
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
@@ -19,24 +19,40 @@ class ResourceMetrics:
         self._durations = {kind: durations.labels(kind) for kind in kinds}
         self._errors = {kind: errors.labels(kind) for kind in kinds}
 
-    @contextmanager
-    def doing(self, kind: str, *, failure: type[Exception]) -> Iterator[None]:
+    def doing(self, kind: str, *, failure: type[Exception]) -> "Doing":
         """Count how long the context takes, and whether it ends with such a failure.
 
         A refusal is an answer; of what was cancelled nothing is known.
         """
-        begun = perf_counter()
-        try:
-            yield
-        except failure:
-            self.failed(kind)
-            raise
-        finally:
-            self._durations[kind].observe(perf_counter() - begun)
+        return Doing(self._durations[kind], self._errors[kind], failure)
 
     def failed(self, kind: str) -> None:
         """Count a failure by itself."""
         self._errors[kind].inc()
+
+
+class Doing:
+    """One thing that is being done; a generator would take longer than it measures."""
+
+    __slots__ = ("_begun", "_durations", "_errors", "_failure")
+
+    def __init__(self, durations: Histogram, errors: Counter, failure: type[Exception]) -> None:
+        self._durations = durations
+        self._errors = errors
+        self._failure = failure
+
+    def __enter__(self) -> None:
+        self._begun = perf_counter()
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._durations.observe(perf_counter() - self._begun)
+        if isinstance(exc, self._failure):
+            self._errors.inc()
 
 
 def database_metrics(registry: CollectorRegistry) -> ResourceMetrics:
