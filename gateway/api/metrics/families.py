@@ -40,7 +40,8 @@ class RecordedMetrics(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yield every family."""
         readable = "1 if the database has answered; else all that is read from it is missing."
-        yield _gauge("records_readable", readable, int(self._read is not None))
+        name = "video_gateway_records_readable"
+        yield GaugeMetricFamily(name, readable, value=int(self._read is not None))
         if self._read is None:
             return
         yield from _spend(self._read.spend, max_projects=self._max_projects)
