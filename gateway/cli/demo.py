@@ -29,6 +29,7 @@ from gateway.billing.ledger import list_entries
 from gateway.billing.levels import make_key
 from gateway.billing.money import format_usd, parse_usd
 from gateway.cli.common import a_change, begin_logs, fail
+from gateway.cli.demo_watching import write_config
 from gateway.clock import Clock, system_clock
 from gateway.config import Settings
 from gateway.db.database import Database
@@ -224,6 +225,7 @@ async def _keep(stage: Stage) -> None:
     click.echo("\nStill up. In another terminal, with `pip install openai`:\n")
     click.echo(SNIPPET.format(base_url=stage.gateway.base_url, api_key=stage.key.value))
     click.echo(f"Health: http://127.0.0.1:{stage.gateway.ops_port}/readyz?verbose")
+    click.echo(write_config(stage.folder, ops_port=stage.gateway.ops_port))
     click.echo("Ctrl-C ends it.")
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
