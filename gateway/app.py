@@ -34,6 +34,7 @@ from gateway.config import Settings
 from gateway.db.database import Database
 from gateway.db.measured import Measured as MeasuredDatabase
 from gateway.db.server_time import ServerTime
+from gateway.db.traced import traced
 from gateway.db.url import shown
 from gateway.errors import DatabaseUnavailable
 from gateway.loops import loops as background
@@ -46,6 +47,7 @@ from gateway.setup import (
     load_catalogue,
     open_database,
     open_store,
+    open_tracer,
     upstream_settings,
 )
 from gateway.store.measured import Measured as MeasuredStore
@@ -104,16 +106,19 @@ async def running(
     catalogue = load_catalogue(settings)
     metrics = Metrics.of(registry or CollectorRegistry(), known_labels(settings, catalogue))
     async with AsyncExitStack() as stack:
+        tracer = await stack.enter_async_context(open_tracer(settings, clock=clock))
         ports = shared or stack.enter_context(open_ports(settings))
         opened = await stack.enter_async_context(open_database(settings, clock=clock))
-        database = MeasuredDatabase(opened, metrics.database)
+        database = traced(
+            MeasuredDatabase(opened, metrics.database), tracer, url=settings.database_url
+        )
         if settings.database_path is None:
             await server_time.measure(database)
         await _take_admin_key(settings.admin_key, database=database, clock=clock)
         store = MeasuredStore(await stack.enter_async_context(open_store(settings)), metrics.store)
         upstreams = {
             one.name: await stack.enter_async_context(
-                Upstream(upstream_settings(one), metrics.upstream)
+                Upstream(upstream_settings(one), metrics.upstream, tracer)
             )
             for one in settings.all_upstreams()
         }
@@ -125,6 +130,7 @@ async def running(
             wake=asyncio.Event(),
             on_step=on_step,
             metrics=metrics.mirror,
+            tracer=tracer,
         )
         parts = Parts(
             settings=settings,
@@ -148,6 +154,7 @@ async def running(
                 metrics=metrics,
             ),
             metrics=metrics,
+            tracer=tracer,
         )
         loops = [group.create_task(loop) for loop in background(parts, on_step=on_step)]
         servers = await _serve(parts, group, ports, shared=shared is not None)

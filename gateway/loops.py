@@ -40,6 +40,7 @@ def loops(parts: Parts, *, on_step: Callable[[str], None]) -> Iterator[Coroutine
             on_completed=parts.mirror.wake,
             on_step=on_step,
             metrics=parts.metrics.videos,
+            tracer=parts.tracer,
         )
     )
     yield parts.mirror.run()
@@ -56,6 +57,7 @@ def loops(parts: Parts, *, on_step: Callable[[str], None]) -> Iterator[Coroutine
             on_step=on_step,
             jitter=parts.clock.chance,
             metrics=parts.metrics.alerts,
+            tracer=parts.tracer,
         )
     )
     yield retain_forever(

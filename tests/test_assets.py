@@ -73,6 +73,7 @@ async def test_an_asset_is_claimed_with_what_is_needed_to_fetch_it(database: Dat
         expires_at=NOW + 900,
         attempts=1,
         sha256=None,
+        traceparent=None,
     )
 
 

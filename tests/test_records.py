@@ -169,7 +169,7 @@ async def test_a_submit_becomes_an_orphan_only_when_its_lease_has_lapsed(
     await orphan_four(database)
     end = NOW + LEASE_SECONDS
     assert await database.run(partial(orphan_lapsed, now=end - 1)) == []
-    assert await database.run(partial(orphan_lapsed, now=end)) == [("vid_1", "sora-2")]
+    assert await database.run(partial(orphan_lapsed, now=end)) == [("vid_1", "sora-2", None)]
     assert await database.run(partial(orphan_lapsed, now=end + 1)) == []
     assert (await video(database))["orphan_reason"] == "lease_lapsed"
     assert (await video(database, 4))["orphan_reason"] == "broken"

@@ -38,6 +38,7 @@ from gateway.clock import Clock
 from gateway.db.database import Database
 from gateway.errors import DatabaseUnavailable
 from gateway.telemetry.metrics.alerts import DELIVERED, FAILED, GIVEN_UP, AlertMetrics
+from gateway.telemetry.traces import UNTRACED, Tracer, traced_turn
 from gateway.turns import LEASE_SECONDS, Loop, Turns
 
 STEPS: Final = ("alert.claimed", "alert.sent", "alert.recorded")
@@ -78,6 +79,7 @@ class Delivering:
     on_step: Callable[[str], None]
     jitter: Callable[[], float]
     metrics: AlertMetrics
+    tracer: Tracer = UNTRACED
     tls: Callable[[], ssl.SSLContext] = ssl.create_default_context
     mail_seconds: float = MAIL_SECONDS
     webhook_seconds: float = WEBHOOK_SECONDS
@@ -93,7 +95,7 @@ async def deliver_forever(delivering: Delivering) -> None:
             wake=delivering.wake,
             claim=partial(_claim, delivering),
             renew=partial(_renew, delivering),
-            turn=partial(deliver, delivering),
+            turn=traced_turn(delivering.tracer, "alert", partial(deliver, delivering)),
             give_back=partial(_give_back, delivering),
         )
     )

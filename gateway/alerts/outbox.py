@@ -40,6 +40,11 @@ class DeliveryClaim:
         """What the log calls it."""
         return {"delivery_id": self.crossing.id}
 
+    @property
+    def traceparent(self) -> None:
+        """No video is what it is about: many together have made the spend cross."""
+        return
+
 
 def read_pending() -> Script[tuple[int, int | None]]:
     """Return how many alerts are not delivered yet, and when the oldest rang (Unix seconds)."""

@@ -19,6 +19,7 @@ from gateway.db.script import Row
 from gateway.mirror.turn import Mirror
 from gateway.store import ContentStore
 from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.traces import Tracer
 from gateway.upstream.client import Upstream
 from gateway.videos.submit import Means
 from gateway.work import Work
@@ -46,6 +47,7 @@ class Parts:
     work: Work
     submitting: Means
     metrics: Metrics
+    tracer: Tracer
 
 
 Handler: TypeAlias = Callable[[Parts, Request], Awaitable[Response]]

@@ -21,11 +21,12 @@ from gateway.api.operations import (
 )
 from gateway.api.organization.routes import ORGANIZATION
 from gateway.api.parts import Handler, Parts
+from gateway.api.traced import Traced
 from gateway.api.videos import create, retrieve
 from gateway.errors.base import reasons
 
 
-def api_app(parts: Parts) -> Edge:
+def api_app(parts: Parts) -> Traced:
     """Return the ASGI application of the API port."""
     description = description_endpoint()
     router = Router(
@@ -48,7 +49,8 @@ def api_app(parts: Parts) -> Edge:
         redirect_slashes=False,
     )
     parts.metrics.http.know(routes=_known(router), reasons=reasons())
-    return Edge(router, clock=parts.clock, metrics=parts.metrics.http)
+    edge = Edge(router, clock=parts.clock, metrics=parts.metrics.http)
+    return Traced(edge, parts.tracer)
 
 
 def _known(router: Router) -> Iterator[tuple[str, str]]:

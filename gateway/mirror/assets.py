@@ -11,6 +11,7 @@ from typing import Final
 from gateway.db.leases import renew_lease
 from gateway.db.script import SKIP_LOCKED, Script, Sql
 from gateway.mirror.fetched import Wanted
+from gateway.telemetry.traces import about_trace
 
 _CLAIM: Final = (
     "UPDATE assets SET due_at = $1, leased_at = $2, claim_number = claim_number + 1,"
@@ -18,8 +19,8 @@ _CLAIM: Final = (
 )
 _CLAIMED: Final = (
     "SELECT assets.id, assets.video_id, assets.claim_number, assets.variant, videos.upstream,"
-    " videos.upstream_id, assets.created_at, assets.expires_at, assets.attempts, assets.sha256"
-    " FROM assets JOIN videos ON videos.id = assets.video_id WHERE assets.id IN "
+    " videos.upstream_id, assets.created_at, assets.expires_at, assets.attempts, assets.sha256,"
+    " videos.traceparent FROM assets JOIN videos ON videos.id = assets.video_id WHERE assets.id IN "
 )
 # Whoever writes an outcome gives the lease up with it.
 _OURS: Final = "leased_at = NULL WHERE id = $1 AND claim_number = $2 RETURNING id"
@@ -33,6 +34,7 @@ class AssetClaim:
         asset_id: also its key in the store.
         expires_at: when the upstream's copy goes.
         sha256: of the bytes that the store once had, where they were found damaged.
+        traceparent: of the span that bought the video.
     """
 
     asset_id: str
@@ -45,6 +47,7 @@ class AssetClaim:
     expires_at: int
     attempts: int
     sha256: str | None
+    traceparent: str | None
 
     @property
     def wanted(self) -> Wanted:
@@ -54,7 +57,7 @@ class AssetClaim:
     @property
     def log_facts(self) -> Mapping[str, str]:
         """What the log says it is about."""
-        return {"video_id": self.video_id}
+        return {"video_id": self.video_id, **about_trace(self.traceparent)}
 
 
 def claim_assets(*, limit: int, lease_ends_at: int, now: int) -> Script[list[AssetClaim]]:

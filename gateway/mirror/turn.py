@@ -42,6 +42,7 @@ from gateway.mirror.fetches import Fetches
 from gateway.mirror.kinds import HEAD_BYTES, NotTheContentError, file_name, type_of
 from gateway.store import CHUNK_BYTES, ContentMissing, ContentStore, Described, Writing
 from gateway.telemetry.metrics.mirror import STORE_FAILED, MirrorMetrics
+from gateway.telemetry.traces import UNTRACED, Tracer, traced_turn
 from gateway.turns import LEASE_SECONDS, Loop, Turns
 
 STEPS: Final = ("mirror.claimed", "mirror.written", "mirror.stored", "mirror.recorded")
@@ -68,6 +69,7 @@ class Mirroring:
     wake: asyncio.Event
     on_step: Callable[[str], None]
     metrics: MirrorMetrics
+    tracer: Tracer = UNTRACED
 
 
 class Mirror:
@@ -83,7 +85,7 @@ class Mirror:
                 wake=mirroring.wake,
                 claim=partial(_claim, mirroring),
                 renew=partial(_renew, mirroring),
-                turn=partial(mirror, mirroring),
+                turn=traced_turn(mirroring.tracer, "mirror", partial(mirror, mirroring)),
                 give_back=partial(_give_back, mirroring),
             )
         )

@@ -12,6 +12,8 @@ from typing import Any, TextIO, cast
 
 import structlog
 
+from gateway.telemetry.traces import trace_id_under_way
+
 Told = Callable[[Mapping[str, Any]], None]
 
 
@@ -39,6 +41,7 @@ def configure_logs(
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
+            _name_trace,
             structlog.processors.add_log_level,
             tell,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -50,6 +53,14 @@ def configure_logs(
         logger_factory=structlog.WriteLoggerFactory(cast("TextIO", _Unfailing(stream))),
         cache_logger_on_first_use=False,
     )
+
+
+def _name_trace(_logger: Any, _method: str, facts: structlog.typing.EventDict) -> Any:
+    """Say which trace a line belongs to, unless whoever writes it has said so."""
+    trace_id = trace_id_under_way()
+    if trace_id is not None:
+        facts.setdefault("trace_id", trace_id)
+    return facts
 
 
 class _Unfailing:

@@ -18,6 +18,7 @@ from prometheus_client import CollectorRegistry
 
 from gateway.telemetry.metrics.labels import Known
 from gateway.telemetry.metrics.upstream import NOT_SENT, OK, UNCLEAR, UpstreamMetrics
+from gateway.telemetry.traces import UNTRACED, Tracer
 from gateway.upstream.addresses import public_socket
 from gateway.upstream.check import CheckReport, explain_failure, explain_reply
 from gateway.upstream.content import ContentStream, ContentUnavailable, Routes, open_content
@@ -43,6 +44,7 @@ from gateway.upstream.requests import (
     encoded,
     quoted_id,
 )
+from gateway.upstream.traced import traced
 from gateway.upstream.transport import AiohttpTransport, pieces, tls_context
 
 __all__ = ["Body", "FilePart", "Upstream", "UpstreamSettings"]
@@ -55,8 +57,14 @@ class Upstream:
         settings: how it is reached and judged.
     """
 
-    def __init__(self, settings: UpstreamSettings, metrics: UpstreamMetrics | None = None) -> None:
+    def __init__(
+        self,
+        settings: UpstreamSettings,
+        metrics: UpstreamMetrics | None = None,
+        tracer: Tracer = UNTRACED,
+    ) -> None:
         self.settings = settings
+        self._tracer = tracer
         # A command has nobody who would look at them.
         self._metrics = metrics or UpstreamMetrics(CollectorRegistry(), Known())
         self._stack = AsyncExitStack()
@@ -65,14 +73,15 @@ class Upstream:
         settings = self.settings
         context = tls_context()
 
-        async def pool(**kwargs: Any) -> AiohttpTransport:
+        async def pool(**kwargs: Any) -> httpx.AsyncBaseTransport:
             transport = AiohttpTransport(
                 max_connections=settings.max_connections,
                 keepalive_seconds=settings.keepalive_seconds,
                 ssl_context=context,
                 **kwargs,
             )
-            return await self._stack.enter_async_context(transport)
+            await self._stack.enter_async_context(transport)
+            return traced(transport, self._tracer, settings)
 
         self._submits = await pool()
         self._retrieves = await pool()

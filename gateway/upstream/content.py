@@ -21,7 +21,7 @@ MAX_URL_CHARACTERS: Final = 8_192
 
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _CONTENT_RANGE: Final = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/(?:[0-9]{1,18}|\*)")
-_OURS_ALONE: Final = ("authorization", "x-request-id")
+_OURS_ALONE: Final = ("authorization", "x-request-id", "traceparent")
 
 
 class ContentUnavailable(Exception):

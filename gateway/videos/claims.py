@@ -12,14 +12,16 @@ from typing import Any, Final
 
 from gateway.db.leases import renew_lease
 from gateway.db.script import SKIP_LOCKED, Row, Script, Sql
+from gateway.telemetry.traces import about_trace
 from gateway.videos.lifecycle import Terms
 from gateway.videos.objects import Facts
 
 _CLAIMED: Final = (
     "SELECT videos.id, videos.claim_number, videos.upstream, videos.upstream_id, videos.status,"
     " videos.fields, videos.object, videos.created_at, videos.recorded_at, videos.completed_at,"
-    " videos.missing_polls, videos.orphaned_at, videos.hold_id, holds.model, holds.operation,"
-    " holds.unit, holds.rate_micros, holds.images_micros, holds.moderated_is_billed,"
+    " videos.missing_polls, videos.orphaned_at, videos.hold_id, videos.traceparent,"
+    " holds.model, holds.operation, holds.unit, holds.rate_micros, holds.images_micros,"
+    " holds.moderated_is_billed,"
     " holds.list_micros, CASE WHEN holds.state = 'settled' THEN holds.ended_at END AS settled_at"
     " FROM videos"
     " JOIN holds ON holds.id = videos.hold_id WHERE videos.id IN "
@@ -32,6 +34,7 @@ class Claim:
 
     Attributes:
         settled_at: when a person settled it; only its end, which may correct the amount, is open.
+        traceparent: of the span that bought it.
     """
 
     video_id: str
@@ -48,11 +51,12 @@ class Claim:
     model: str
     hold_id: str
     terms: Terms
+    traceparent: str | None
 
     @property
     def log_facts(self) -> Mapping[str, str]:
         """What the log says it is about."""
-        return {"video_id": self.video_id}
+        return {"video_id": self.video_id, **about_trace(self.traceparent)}
 
 
 def claim_due(*, limit: int, lease_ends_at: int, now: int) -> Script[list[Claim]]:
@@ -113,4 +117,5 @@ def _claim(row: Row) -> Claim:
             moderated_is_billed=bool(row["moderated_is_billed"]),
             list_micros=row["list_micros"],
         ),
+        traceparent=row["traceparent"],
     )

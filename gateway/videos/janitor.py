@@ -19,6 +19,7 @@ from gateway.db.database import Database
 from gateway.errors import DatabaseUnavailable, StoreUnavailable
 from gateway.store import ContentStore
 from gateway.telemetry.metrics.videos import ORPHANED, VideoMetrics
+from gateway.telemetry.traces import about_trace
 from gateway.videos.attempts import forget_old
 from gateway.videos.records import orphan_lapsed
 
@@ -59,9 +60,11 @@ async def clean_forever(cleaning: Cleaning) -> None:
 
 async def _orphan_lapsed(cleaning: Cleaning) -> None:
     now = cleaning.clock.now()
-    for video_id, model in await cleaning.database.run(partial(orphan_lapsed, now=now)):
+    orphans = await cleaning.database.run(partial(orphan_lapsed, now=now))
+    for video_id, model, traceparent in orphans:
         cleaning.metrics.ended(model, ORPHANED)
-        _log.error("video_orphaned", video_id=video_id, reason="lease_lapsed")
+        trace = about_trace(traceparent)
+        _log.error("video_orphaned", video_id=video_id, reason="lease_lapsed", **trace)
 
 
 async def _forget_attempts(cleaning: Cleaning) -> None:

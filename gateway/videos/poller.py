@@ -15,8 +15,10 @@ import structlog
 
 from gateway.clock import Clock
 from gateway.db.database import Database
+from gateway.db.script import Script
 from gateway.telemetry.metrics import videos as counted
 from gateway.telemetry.metrics.videos import VideoMetrics
+from gateway.telemetry.traces import UNTRACED, Tracer, traced_turn
 from gateway.turns import LEASE_SECONDS, Loop, Turns
 from gateway.upstream.client import Upstream
 from gateway.upstream.envelopes import RequestIds
@@ -69,6 +71,7 @@ class Polling:
     on_completed: Callable[[], None]
     on_step: Callable[[str], None]
     metrics: VideoMetrics
+    tracer: Tracer = UNTRACED
 
 
 async def poll_forever(polling: Polling) -> None:
@@ -81,7 +84,7 @@ async def poll_forever(polling: Polling) -> None:
             wake=asyncio.Event(),
             claim=partial(_claim, polling),
             renew=partial(_renew, polling),
-            turn=partial(poll, polling),
+            turn=traced_turn(polling.tracer, "poll", partial(poll, polling)),
             give_back=partial(_give_back, polling),
         )
     )
@@ -148,19 +151,16 @@ async def _found(
             if not await run(script):
                 log.warning("lease_lost", loop="poll")
         case Completed() as completed:
-            ended = await polling.database.run(
-                partial(
-                    write_completed,
-                    claim,
-                    completed,
-                    reply.object,
-                    assets={
-                        variant: polling.clock.new_id("asset") for variant in settings.variants
-                    },
-                    retention_seconds=settings.retention_seconds,
-                    now=now,
-                )
+            end = partial(
+                write_completed,
+                claim,
+                completed,
+                reply.object,
+                assets={variant: polling.clock.new_id("asset") for variant in settings.variants},
+                retention_seconds=settings.retention_seconds,
+                now=now,
             )
+            ended = await _end(polling, claim, end, name="settle")
             polling.on_completed()
             polling.metrics.polled(counted.COMPLETED)
             if ended.written:
@@ -173,15 +173,22 @@ async def _found(
                     list_micros=completed.list_micros,
                 )
         case Failed() as failed:
-            ended = await polling.database.run(
-                partial(write_failed, claim, failed, reply.object, now=now)
-            )
+            end = partial(write_failed, claim, failed, reply.object, now=now)
+            name = "settle" if failed.list_micros else "release"
+            ended = await _end(polling, claim, end, name=name)
             polling.metrics.polled(counted.FAILED)
             if ended.written:
                 polling.metrics.failed(
                     claim.model, reason=failed.reason, is_billed=failed.list_micros > 0
                 )
             _report_end(log, ended, "video_failed", reason=failed.reason)
+
+
+async def _end(
+    polling: Polling, claim: Claim, script: Callable[[], Script[Ended]], *, name: str
+) -> Ended:
+    with polling.tracer.span(name, about=claim.traceparent):
+        return await polling.database.run(script)
 
 
 async def _said_nothing(

@@ -143,22 +143,22 @@ def record_orphan(video_id: str, *, reason: str, request_ids: RequestIds, now: i
     return bool(rows)
 
 
-def orphan_lapsed(*, now: int) -> Script[list[tuple[str, str]]]:
+def orphan_lapsed(*, now: int) -> Script[list[tuple[str, str, str | None]]]:
     """Make an orphan of every submit whose lease has lapsed without an outcome.
 
-    Return the id of each, and its model.
+    Return the id of each, its model, and its traceparent.
     """
     rows = yield Sql(
         "UPDATE videos SET orphaned_at = $1, orphan_reason = 'lease_lapsed', due_at = NULL,"
         " claim_number = claim_number + 1"
         " WHERE due_at <= $1 AND upstream_id IS NULL AND refused_at IS NULL"
-        " AND orphaned_at IS NULL RETURNING id, hold_id",
+        " AND orphaned_at IS NULL RETURNING id, hold_id, traceparent",
         (now,),
     )
     orphans = []
-    for video_id, hold_id in rows:
+    for video_id, hold_id, traceparent in rows:
         ((model,),) = yield Sql("SELECT model FROM holds WHERE id = $1", (hold_id,))
-        orphans.append((str(video_id), str(model)))
+        orphans.append((str(video_id), str(model), traceparent))
     return orphans
 
 

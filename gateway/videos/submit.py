@@ -31,6 +31,7 @@ from gateway.clock import Clock
 from gateway.db.database import Database
 from gateway.errors import DatabaseUnavailable, OutcomeUnknown
 from gateway.telemetry.metrics.videos import VideoMetrics
+from gateway.telemetry.traces import traceparent_under_way
 from gateway.upstream.client import Body, Upstream
 from gateway.upstream.replies import Accepted, NotSent, Unknown
 from gateway.videos.admission import NOT_ADMITTED, Admitted, refused
@@ -134,6 +135,7 @@ async def submit(
         basis=means.basis(upstream),
         rate_card_sha256=rate_card_sha256,
         lease_seconds=int(upstream.settings.post_seconds + LEASE_MARGIN_SECONDS),
+        traceparent=traceparent_under_way(),
         now=now,
     )
     admitted = await _take_hold(means, opened, order, now=now)
