@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from gateway.api.edge import call
 from gateway.telemetry.metrics.edge import METHODS
 from gateway.telemetry.traceparent import HEADER, read_traceparent
-from gateway.telemetry.traces import OURS, Span, Tracer
+from gateway.telemetry.traces import OURS, Fact, Span, Tracer
 
 _HEADER: Final = HEADER.encode()
 _OTHER_METHOD: Final = "_OTHER"
@@ -31,31 +31,38 @@ class Traced:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, within its span."""
-        known = scope["method"] in METHODS
-        name = scope["method"] if known else _OTHER_NAME
-        with self._tracer.request(name, traceparent=_traceparent(scope)) as span:
+        with self._tracer.request(_name(scope), traceparent=_traceparent(scope)) as span:
             try:
                 await self._app(scope, receive, send)
             finally:
                 if span.is_recorded:
-                    _tell(span, scope, name=name)
-                    span.note({"http.request.method": name if known else _OTHER_METHOD})
+                    _tell(span, scope)
 
 
 def _traceparent(scope: Scope) -> str | None:
-    # Two of them are none (W3C Trace Context, section 3.2): nobody knows whom to follow.
+    # Two of them are none: nobody knows whom to follow.
     found = [value for name, value in scope["headers"] if name == _HEADER]
     return read_traceparent(found[0].decode("latin-1")) if len(found) == 1 else None
 
 
-def _tell(span: Span, scope: Scope, *, name: str) -> None:
+def _name(scope: Scope) -> str:
+    return scope["method"] if scope["method"] in METHODS else _OTHER_NAME
+
+
+def _tell(span: Span, scope: Scope) -> None:
     current = call(Request(scope))
-    span.note({"url.scheme": scope["scheme"], f"{OURS}request_id": current.request_id})
-    span.note({f"{OURS}{name}": fact for name, fact in current.facts.items() if fact is not None})
+    facts: dict[str, Fact] = {
+        "http.request.method": scope["method"] if scope["method"] in METHODS else _OTHER_METHOD,
+        "url.scheme": scope["scheme"],
+        f"{OURS}request_id": current.request_id,
+    }
+    facts |= {f"{OURS}{name}": fact for name, fact in current.facts.items() if fact is not None}
     if "route" in scope:
-        span.rename(f"{name} {scope['route'].path}")
-        span.note({"http.route": scope["route"].path})
+        route = scope["route"].path
+        span.rename(f"{_name(scope)} {route}")
+        facts["http.route"] = route
     if current.status is not None:
-        span.note({"http.response.status_code": current.status})
+        facts["http.response.status_code"] = current.status
         if current.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             span.fail(str(current.status))
+    span.note(facts)

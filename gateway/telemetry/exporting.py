@@ -20,7 +20,7 @@ from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
-from opentelemetry.sdk.trace import SpanLimits, TracerProvider
+from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.sampling import (
     ALWAYS_OFF,
@@ -41,7 +41,6 @@ BATCH_MILLISECONDS: Final = 2_000
 EXPORT_SECONDS: Final = 5.0
 FLUSH_SECONDS: Final = 3.0
 SAY_SECONDS: Final = 60.0
-FACT_CHARACTERS: Final = 256
 CAUSE_CHARACTERS: Final = 300
 _PPM: Final = 1_000_000
 
@@ -72,7 +71,6 @@ async def exporting(
             sampler=ParentBased(_ByLink(TraceIdRatioBased(sample_ppm / _PPM))),
             resource=Resource.create({**service, **OTELResourceDetector().detect().attributes}),
             shutdown_on_exit=False,
-            span_limits=SpanLimits(max_span_attribute_length=FACT_CHARACTERS),
             meter_provider=NoOpMeterProvider(),
         )
         provider.add_span_processor(processor)

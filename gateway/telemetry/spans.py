@@ -7,7 +7,7 @@ would do the same, but says in the log of whatever is not left by the task that 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self
+from typing import Final, Self
 
 from opentelemetry.context import Context
 from opentelemetry.trace import (
@@ -34,9 +34,7 @@ from gateway.telemetry.traces import (
     well_formed,
 )
 
-if TYPE_CHECKING:
-    from contextvars import Token
-
+FACT_CHARACTERS: Final = 256
 _SERVER_ERRORS: Final = 500
 _KINDS: Final = {"internal": SpanKind.INTERNAL, "client": SpanKind.CLIENT}
 
@@ -94,7 +92,7 @@ class Spans:
             name,
             context=Context() if parent is None else set_span_in_context(parent, Context()),
             kind=kind,
-            attributes=facts,
+            attributes=_cut(facts or {}),
             links=() if link is None else (Link(_context_of(link)),),
         )
         return _Recorded(span, about=about)
@@ -103,12 +101,12 @@ class Spans:
 class _Recorded:
     """A span, under way while its context is open."""
 
-    __slots__ = ("_now", "_span", "_token")
+    __slots__ = ("_has_failed", "_now", "_span", "_token")
 
     def __init__(self, span: SdkSpan, *, about: str | None) -> None:
         self._span = span
+        self._has_failed = False
         self._now = UnderWay(_text_of(span.get_span_context()), about, span)
-        self._token: Token[UnderWay | None] | None = None
 
     def __enter__(self) -> Self:
         self._token = under_way.set(self._now)
@@ -120,10 +118,9 @@ class _Recorded:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._token is not None:
-            under_way.reset(self._token)
+        under_way.reset(self._token)
         # The kind alone: a message may quote what a client has sent.
-        if exc_type is not None and not _is_refusal(exc):
+        if exc_type is not None and not self._has_failed and not _is_refusal(exc):
             self.fail(exc_type.__name__)
         self._span.end()
 
@@ -138,12 +135,21 @@ class _Recorded:
 
     def note(self, facts: Mapping[str, Fact]) -> None:
         """See Span."""
-        self._span.set_attributes(facts)
+        self._span.set_attributes(_cut(facts))
 
     def fail(self, reason: str) -> None:
         """See Span."""
+        self._has_failed = True
         self._span.set_status(StatusCode.ERROR)
         self._span.set_attribute("error.type", reason)
+
+
+def _cut(facts: Mapping[str, Fact]) -> dict[str, Fact]:
+    # OpenTelemetry would do it, and complain of every one.
+    return {
+        name: fact[:FACT_CHARACTERS] if isinstance(fact, str) else fact
+        for name, fact in facts.items()
+    }
 
 
 def _is_refusal(error: BaseException | None) -> bool:

@@ -4,7 +4,6 @@ Around any pool of connections. Where it goes is told by its host and by the tem
 ids are not, and a signed URL of a redirect must not be.
 """
 
-from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Final
 
@@ -45,8 +44,11 @@ class Traced(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send the request once, and return the answer's head."""
         path = self._path(request.url)
-        name = " ".join((request.method, *_template(path)))
-        with self._tracer.span(name, kind="client", facts=self._facts(request)) as span:
+        name, facts = request.method, self._facts(request)
+        if path is not None:
+            facts["url.template"] = template = _template(path)
+            name = f"{name} {template}"
+        with self._tracer.span(name, kind="client", facts=facts) as span:
             traceparent = traceparent_under_way()
             if self._settings.send_traceparent and path is not None and traceparent is not None:
                 request.headers[HEADER] = traceparent
@@ -83,7 +85,6 @@ def _path_of(url: httpx.URL) -> str:
     return url.raw_path.partition(b"?")[0].decode("ascii")
 
 
-def _template(path: str | None) -> Iterator[str]:
-    if path is not None:
-        segments = path.removeprefix("/").split("/")
-        yield "/" + "/".join(one if one in _WORDS else _ID for one in segments)
+def _template(path: str) -> str:
+    segments = path.removeprefix("/").split("/")
+    return "/" + "/".join(one if one in _WORDS else _ID for one in segments)
