@@ -71,6 +71,7 @@ async def open_one(made: World, key: NewKey, video_id: str, *, lease_seconds: in
         kind="video",
         fields={},
         lease_ends_at=now + lease_seconds,
+        traceparent=f"00-{'a' * 32}-{'b' * 16}-01",
     )
     await made.database.run(lambda: open_submit(submit, now=now))
 
@@ -104,6 +105,7 @@ async def test_a_submit_without_an_outcome_is_an_orphan_once_its_lease_has_lapse
     assert await studio.adds_up()
     (alarm,) = logged.lines("video_orphaned")
     assert (alarm["level"], alarm["video_id"]) == ("error", "vid_lapsed")
+    assert alarm["trace_id"] == "a" * 32
 
 
 async def test_an_answer_that_comes_after_the_lease_has_lapsed_is_recorded_all_the_same(

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +11,7 @@ from conftest import eventually
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1 import trace_pb2
 
+_DRIBBLE_SECONDS = 0.2
 _ERROR = trace_pb2.Status.StatusCode.STATUS_CODE_ERROR
 
 
@@ -36,7 +37,7 @@ class Told:
 
 @dataclass
 class Receiver:
-    """What was received; while `answering` is clear, nobody is answered."""
+    """What was received; while `answering` is clear, an answer goes on for ever."""
 
     url: str = ""
     spans: list[Told] = field(default_factory=list)
@@ -58,15 +59,26 @@ class Receiver:
 
         await eventually(there)
 
-    async def take(self, request: web.Request) -> web.Response:
+    async def take(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
-        await self.answering.wait()
+        if not self.answering.is_set():
+            return await self._dribble(request)
         self.bodies.append(body)
         for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
             service = _facts(resource.resource.attributes)
             for scope in resource.scope_spans:
                 self.spans += [_told(span, service) for span in scope.spans]
         return web.Response()
+
+    async def _dribble(self, request: web.Request) -> web.StreamResponse:
+        answer = web.StreamResponse()
+        await answer.prepare(request)
+        while not self.answering.is_set():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_DRIBBLE_SECONDS):
+                    await self.answering.wait()
+            await answer.write(b".")
+        return answer
 
 
 @asynccontextmanager
