@@ -13,6 +13,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 import structlog
 from prometheus_client import CollectorRegistry
@@ -40,7 +41,7 @@ from gateway.loops import loops as background
 from gateway.mirror.fetches import Fetches
 from gateway.mirror.throttle import Throttle
 from gateway.mirror.turn import Mirror, Mirroring
-from gateway.server import Ports, Server, open_ports, port_of, serve, stop
+from gateway.server import Ports, Server, open_ports, port_of, serve, stop, wait_unless
 from gateway.setup import (
     known_labels,
     load_catalogue,
@@ -53,6 +54,9 @@ from gateway.telemetry.metrics import Metrics
 from gateway.upstream.client import Upstream
 from gateway.videos.submit import Means
 from gateway.work import Work
+
+# What the last questions about health and metrics have to be answered in.
+_OPS_SECONDS: Final = 5
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
@@ -84,6 +88,7 @@ async def running(
     on_step: Callable[[str], None] = lambda _: None,
     shared: Ports | None = None,
     registry: CollectorRegistry | None = None,
+    hurried: asyncio.Event | None = None,
 ) -> AsyncIterator[Running]:
     """Run a gateway while the context is open; leaving it drains, then stops.
 
@@ -93,6 +98,7 @@ async def running(
         on_step: told the name of every step of submit, poll and mirror as it is reached.
         shared: listening sockets that other processes accept from, too, instead of its own.
         registry: what /metrics shows has more in it already, such as what the log counts.
+        hurried: ends the drain delay when it is set.
 
     Raises:
         SettingsError: the catalogue is wrong, or a port cannot be had.
@@ -155,6 +161,7 @@ async def running(
         _say_started(started, parts)
         try:
             yield started
+            await _go_on(parts, servers, hurried=hurried or asyncio.Event())
         finally:
             await _drain(parts, servers)
             for loop in loops:
@@ -165,15 +172,14 @@ async def running(
 async def _serve(
     parts: Parts, group: asyncio.TaskGroup, ports: Ports, *, shared: bool
 ) -> list[Server]:
+    shutdown_seconds = parts.settings.shutdown_seconds
     return [
-        await serve(
-            group,
-            app,
-            listening,
-            shutdown_seconds=parts.settings.shutdown_seconds,
-            shared=shared,
+        await serve(group, app, listening, shutdown_seconds=seconds, shared=shared)
+        for app, listening, seconds in (
+            (api_app(parts), ports.api, shutdown_seconds),
+            # Asked to the end, and then by nobody whom the end has to wait for.
+            (_ops(parts), ports.ops, min(shutdown_seconds, _OPS_SECONDS)),
         )
-        for app, listening in ((api_app(parts), ports.api), (_ops(parts), ports.ops))
     ]
 
 
@@ -245,11 +251,21 @@ def _say_started(started: Running, parts: Parts) -> None:
     )
 
 
-async def _drain(parts: Parts, servers: Sequence[Server]) -> None:
-    """Be unready, let requests and submits finish, then stop; health is answered to the end."""
-    api, ops = servers
+async def _go_on(parts: Parts, servers: Sequence[Server], *, hurried: asyncio.Event) -> None:
+    """Be unready, and do everything as before for as long as others may take to notice."""
+    api, _ = servers
+    delay_seconds = parts.settings.drain_delay_seconds
     parts.health.draining = True
     parts.metrics.process.checked(parts.health.everything())
+    api.keep_no_connection()
+    _log.info("gateway_draining", delay_seconds=delay_seconds)
+    await wait_unless(hurried, seconds=delay_seconds)
+
+
+async def _drain(parts: Parts, servers: Sequence[Server]) -> None:
+    """Take nothing more, let requests and submits finish; health is answered to the end."""
+    api, ops = servers
+    parts.health.draining = parts.health.refusing = True
     until = parts.clock.elapsed() + parts.settings.shutdown_seconds
     await stop(api)
     with contextlib.suppress(DatabaseUnavailable):

@@ -57,8 +57,8 @@ class Wanted:
 
 
 def check_health(parts: Parts) -> None:
-    """Refuse to buy while the process drains, or when content could not be kept."""
-    if parts.health.draining:
+    """Refuse to buy once the process ends, or when content could not be kept."""
+    if parts.health.refusing:
         raise Draining("This process is shutting down. Nothing was held.")
     if not parts.health.store_works:
         raise StoreUnavailable(

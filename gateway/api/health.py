@@ -34,11 +34,17 @@ _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 @dataclass(slots=True)
 class Health:
-    """What the last look found."""
+    """What the last look found.
+
+    Attributes:
+        draining: the process is to end: nobody should send it anything more.
+        refusing: the drain delay is over: what comes all the same buys nothing.
+    """
 
     clock: Clock
     server_time: ServerTime
     draining: bool = False
+    refusing: bool = False
     store_works: bool = True
     database_failing_since: float | None = None
 
