@@ -57,9 +57,12 @@ class Wanted:
 
 
 def check_health(parts: Parts) -> None:
-    """Refuse to buy once the process ends, or when content could not be kept."""
+    """Refuse to buy once the process ends or should, or when content could not be kept."""
     if parts.health.refusing:
         raise Draining("This process is shutting down. Nothing was held.")
+    if parts.health.unfit is not None:
+        # What is held might not be recorded; a newer process is there, or about to be.
+        raise Draining("This process does not fit its database any more. Nothing was held.")
     if not parts.health.store_works:
         raise StoreUnavailable(
             "Content cannot be stored at the moment, so no video is bought. Nothing was held."
