@@ -5,10 +5,9 @@ listening ports; everything is made once, here, and passed on.
 """
 
 import asyncio
-import contextlib
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -36,12 +35,12 @@ from gateway.db.database import Database
 from gateway.db.measured import Measured as MeasuredDatabase
 from gateway.db.server_time import ServerTime
 from gateway.db.url import shown
-from gateway.errors import DatabaseUnavailable
+from gateway.draining import drain, go_on
 from gateway.loops import loops as background
 from gateway.mirror.fetches import Fetches
 from gateway.mirror.throttle import Throttle
 from gateway.mirror.turn import Mirror, Mirroring
-from gateway.server import Ports, Server, open_ports, port_of, serve, stop, wait_unless
+from gateway.server import Ports, Server, open_ports, port_of, serve
 from gateway.setup import (
     known_labels,
     load_catalogue,
@@ -161,9 +160,9 @@ async def running(
         _say_started(started, parts)
         try:
             yield started
-            await _go_on(parts, servers, hurried=hurried or asyncio.Event())
+            await go_on(parts, servers, hurried=hurried or asyncio.Event())
         finally:
-            await _drain(parts, servers)
+            await drain(parts, servers)
             for loop in loops:
                 loop.cancel()
             _log.info("gateway_stopped")
@@ -249,28 +248,3 @@ def _say_started(started: Running, parts: Parts) -> None:
         ops_port=started.ops_port,
         catalogue_sha256=parts.catalogue.sha256,
     )
-
-
-async def _go_on(parts: Parts, servers: Sequence[Server], *, hurried: asyncio.Event) -> None:
-    """Be unready, and do everything as before for as long as others may take to notice."""
-    api, _ = servers
-    delay_seconds = parts.settings.drain_delay_seconds
-    parts.health.draining = True
-    parts.metrics.process.checked(parts.health.everything())
-    api.keep_no_connection()
-    _log.info("gateway_draining", delay_seconds=delay_seconds)
-    await wait_unless(hurried, seconds=delay_seconds)
-
-
-async def _drain(parts: Parts, servers: Sequence[Server]) -> None:
-    """Take nothing more, let requests and submits finish; health is answered to the end."""
-    api, ops = servers
-    parts.health.draining = parts.health.refusing = True
-    until = parts.clock.elapsed() + parts.settings.shutdown_seconds
-    await stop(api)
-    with contextlib.suppress(DatabaseUnavailable):
-        await parts.authenticator.write_used()
-    left = await parts.work.drain(seconds=until - parts.clock.elapsed())
-    if left:
-        _log.error("shutdown_with_work_left", submits=left)
-    await stop(ops)

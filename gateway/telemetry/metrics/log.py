@@ -30,6 +30,7 @@ ALARMS: Final = (
     "key_use_not_recorded",
     "ledger_does_not_add_up",
     "listening_failed",
+    "migrations_unfit",
     "mirror_store_failed",
     "pins_exceed_limit",
     "purge_overdue",
