@@ -37,9 +37,14 @@ async def test_a_request_leaves_one_line_with_its_facts(studio: World, logged: L
         "route": "/v1/videos",
         "status": 200,
         "project": "studio",
+        "project_id": facts["project_id"],
         "key_id": key.id,
         "video_id": facts["id"],
+        "upstream": "default",
+        "upstream_id": answer.json()["id"],
+        "held_micros": 800_000,
         "cost_micros": 800_000,
+        **await upstream_ids(studio, facts["id"]),
     }
 
 
@@ -82,8 +87,90 @@ async def test_a_download_says_how_it_ended(studio: World, logged: LogLines) -> 
     await studio.mirrored(video_id)
     async with studio.client(key) as client:
         await client.get(f"/videos/{video_id}/content")
-    line = logged.lines("request")[-1]
-    assert (line["status"], line["ending"]) == (200, "sent")
+        await client.get(f"/videos/{video_id}/content", headers={"range": "bytes=10-19"})
+    whole, part = logged.lines("request")[-2:]
+    assert (whole["status"], whole["source"], whole["ending"]) == (200, "store", "sent")
+    assert (part["status"], part["sent_bytes"]) == (206, 10)
+    facts, asset = await studio.facts(video_id), await studio.asset(video_id)
+    assert asset is not None
+    assert whole["sent_bytes"] == asset["size_bytes"]
+    assert (whole["video_id"], whole["upstream_id"], whole["variant"]) == (
+        *(facts["id"], video_id, "video"),
+    )
+
+
+async def test_a_create_that_failed_after_its_hold_names_video_and_upstream_request(
+    studio: World, logged: LogLines
+) -> None:
+    key = await studio.key()
+    async with studio.client(key) as client:
+        for prompt in ("[[500-executed]]", "[[refuse]]"):
+            await client.post("/videos", json={"prompt": prompt})
+    unknown, refused = logged.lines("request")
+    (orphan,) = logged.lines("submit_outcome_unknown")
+    (no,) = logged.lines("submit_refused")
+    for line, end in ((unknown, orphan), (refused, no)):
+        ids = await upstream_ids(studio, line["video_id"])
+        assert line.items() >= {"upstream": "default", "held_micros": 400_000}.items()
+        assert "cost_micros" not in line
+        for name in ("request_id", "video_id", "project", "project_id", "key_id", "upstream"):
+            assert end[name] == line[name]
+        assert end["relay_request_id"] == line["relay_request_id"] is not None
+        assert end["provider_request_id"] == line["provider_request_id"] is not None
+        assert 0 < end["duration_seconds"] <= line["duration_seconds"]
+        assert ids in ({}, {name: line[name] for name in ids})  # a refusal records none
+    assert (unknown["reason"], orphan["reason"]) == ("unknown_code", "unknown_code")
+    assert "released_micros" not in orphan
+    assert no["released_micros"] == 400_000
+
+
+async def test_what_happens_in_the_background_says_whose_it_is_and_what_has_moved(
+    studio: World, logged: LogLines
+) -> None:
+    key = await studio.key()
+    good = await studio.buy(key, "[[retrieve:500*1]] [[content:503*1]]")
+    bad = await studio.buy(key, "[[fail]]")
+    await studio.ended(bad)
+    await studio.mirrored(good)
+    facts = {video_id: await studio.facts(video_id) for video_id in (good, bad)}
+    events = {
+        "submit_accepted": good,
+        "poll_said_nothing": good,
+        "video_completed": good,
+        "mirror_failed": good,
+        "video_mirrored": good,
+        "video_failed": bad,
+    }
+    said = {}
+    for event, video_id in events.items():
+        (line,) = (
+            line for line in logged.lines(event) if line["video_id"] == facts[video_id]["id"]
+        )
+        whose = {
+            "upstream": "default",
+            "upstream_id": video_id,
+            "project_id": facts[video_id]["project_id"],
+            "key_id": key.id,
+        }
+        assert line.items() >= whose.items()
+        assert line["duration_seconds"] >= 0
+        said[event] = line
+    for event in ("submit_accepted", "poll_said_nothing", "video_completed", "mirror_failed"):
+        assert said[event]["relay_request_id"].isdecimal()
+        assert said[event]["provider_request_id"].startswith("req_")
+    assert said["video_completed"]["settled_micros"] == 400_000
+    assert said["video_completed"]["generation_seconds"] >= 0
+    assert said["video_failed"]["released_micros"] == 400_000
+    assert said["video_mirrored"]["size_bytes"] > 0
+
+
+async def upstream_ids(made: World, video_id: str) -> dict[str, str]:
+    """Return what the upstream calls the request that a video was submitted with."""
+    ((provider, relay),) = await made.rows(
+        "SELECT provider_request_id, relay_request_id FROM videos WHERE id = $1", video_id
+    )
+    ids = {"provider_request_id": provider, "relay_request_id": relay}
+    return {name: value for name, value in ids.items() if value is not None}
 
 
 async def test_a_whole_run_tells_neither_prompts_nor_keys(tmp_path: Path) -> None:

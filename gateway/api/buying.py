@@ -138,6 +138,7 @@ async def _attempt(
             intent=intent,
             upstream=upstream,
             rate_card_sha256=parts.catalogue.sha256,
+            facts=call(request).facts,
         )
     )
     async with asyncio.TaskGroup() as group:
@@ -182,7 +183,7 @@ async def _wait_for(parts: Parts, request: Request, earlier: Earlier) -> Earlier
 
 
 def _created(parts: Parts, request: Request, submitted: Submitted, *, order: Order) -> Response:
-    call(request).facts |= {"video_id": submitted.video_id, "cost_micros": submitted.price_micros}
+    call(request).facts["cost_micros"] = submitted.price_micros
     headers = {
         **cost(submitted.price_micros),
         **poll_after(parts),

@@ -59,9 +59,9 @@ async def clean_forever(cleaning: Cleaning) -> None:
 
 async def _orphan_lapsed(cleaning: Cleaning) -> None:
     now = cleaning.clock.now()
-    for video_id, model in await cleaning.database.run(partial(orphan_lapsed, now=now)):
-        cleaning.metrics.ended(model, ORPHANED)
-        _log.error("video_orphaned", video_id=video_id, reason="lease_lapsed")
+    for orphan in await cleaning.database.run(partial(orphan_lapsed, now=now)):
+        cleaning.metrics.ended(orphan.model, ORPHANED)
+        _log.error("video_orphaned", reason="lease_lapsed", **orphan._asdict())
 
 
 async def _forget_attempts(cleaning: Cleaning) -> None:

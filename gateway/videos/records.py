@@ -13,6 +13,7 @@ effect on an orphan too; they are not fenced by a claim.
 import json
 from collections.abc import Mapping
 from enum import Enum
+from typing import NamedTuple
 
 from gateway.billing import ledger
 from gateway.db.script import Script, Sql
@@ -29,6 +30,17 @@ class Recorded(Enum):
     FOLLOWED = "followed"
     DUPLICATE = "duplicate"
     AFTER_RELEASE = "after_release"
+
+
+class Lapsed(NamedTuple):
+    """A submit that has become an orphan, because nobody wrote down its outcome in time."""
+
+    video_id: str
+    project_id: str
+    key_id: str
+    upstream: str
+    model: str
+    held_micros: int
 
 
 def record_accepted(
@@ -143,22 +155,19 @@ def record_orphan(video_id: str, *, reason: str, request_ids: RequestIds, now: i
     return bool(rows)
 
 
-def orphan_lapsed(*, now: int) -> Script[list[tuple[str, str]]]:
-    """Make an orphan of every submit whose lease has lapsed without an outcome.
-
-    Return the id of each, and its model.
-    """
+def orphan_lapsed(*, now: int) -> Script[list[Lapsed]]:
+    """Make an orphan of every submit whose lease has lapsed without an outcome; return them."""
     rows = yield Sql(
         "UPDATE videos SET orphaned_at = $1, orphan_reason = 'lease_lapsed', due_at = NULL,"
         " claim_number = claim_number + 1"
         " WHERE due_at <= $1 AND upstream_id IS NULL AND refused_at IS NULL"
-        " AND orphaned_at IS NULL RETURNING id, hold_id",
+        " AND orphaned_at IS NULL RETURNING id, project_id, key_id, upstream, hold_id",
         (now,),
     )
     orphans = []
-    for video_id, hold_id in rows:
-        ((model,),) = yield Sql("SELECT model FROM holds WHERE id = $1", (hold_id,))
-        orphans.append((str(video_id), str(model)))
+    for *whose, hold_id in rows:
+        (bought,) = yield Sql("SELECT model, amount_micros FROM holds WHERE id = $1", (hold_id,))
+        orphans.append(Lapsed(*whose, *bought))
     return orphans
 
 
