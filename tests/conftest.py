@@ -56,7 +56,7 @@ ON_BOTH = frozenset(
         "assets mirror mirror_machine mirror_status mirror_faults backlog ring db_migrate",
         "retention eviction verify gc alerts_outbox alerts_deliver alerts_crashes admin_spend",
         "cli_ledger audit_turns cli_sums cli_orphans cli_retention admin_costs admin_audit_logs",
-        "server_time changes workers rolling_update draining readiness",
+        "server_time changes workers rolling_update draining readiness secrets",
     )
     for name in names.split()
 )

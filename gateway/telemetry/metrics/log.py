@@ -29,6 +29,7 @@ ALARMS: Final = (
     "janitor_turn_failed",
     "key_use_not_recorded",
     "ledger_does_not_add_up",
+    "library_failed",
     "listening_failed",
     "migrations_unfit",
     "mirror_store_failed",
