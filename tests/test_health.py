@@ -138,6 +138,8 @@ async def test_without_its_database_for_ten_seconds_it_is_not_ready_until_it_is_
         await eventually(ready)
         await made.buy(key)
     assert [line["level"] for line in logged.lines("database_unavailable")] == ["error"]
+    (back,) = logged.lines("database_available")
+    assert back["duration_seconds"] > DATABASE_PATIENCE_SECONDS
     with sqlite3.connect(path) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
     connection.close()

@@ -37,6 +37,7 @@ async def test_a_request_leaves_one_line_with_its_facts(studio: World, logged: L
         "upstream_id": answer.json()["id"],
         "held_micros": 800_000,
         "cost_micros": 800_000,
+        "past_sunset": True,
         **await upstream_ids(studio, facts["id"]),
     }
 

@@ -95,6 +95,7 @@ async def buy(parts: Parts, request: Request, key: Key, wanted: Wanted, *, offer
     upstream = upstream_offering(parts, wanted.order.upstream, offer)
     idempotency_key = idempotency_key_of(request)  # a dry run uses none, but refuses a wrong one
     if is_dry_run(request):
+        call(request).facts["dry_run"] = True
         return await dry_run(parts, key, wanted.order, basis=parts.submitting.basis(upstream))
     intent = await intent_of(
         request, wanted.order, files=wanted.body.files, idempotency_key=idempotency_key
@@ -190,6 +191,8 @@ def _created(parts: Parts, request: Request, submitted: Submitted, *, order: Ord
         **limits_left(parts, submitted.admitted),
         **notices(order, now=parts.clock.now()),
     }
+    if "deprecation" in headers:
+        call(request).facts["past_sunset"] = True
     ids = submitted.accepted.request_ids
     upstream_request_id = ids.relay or ids.provider
     if upstream_request_id is not None:

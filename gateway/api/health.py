@@ -77,13 +77,14 @@ class Health:
     def found(self) -> dict[str, dict[str, Any]]:
         """Return what each check has found, by its name; nothing that is secret."""
         return {
-            "database": {"since_answer_seconds": self._since(self.database_answered_at)},
+            "database": {"since_answer_seconds": self.since(self.database_answered_at)},
             "migrations": {"known": len(self.migrations), "unfit": self.unfit},
             "clock": {"ahead_seconds": round(self.server_time.ahead_seconds, _MILLISECOND_DIGITS)},
-            "store": {"since_answer_seconds": self._since(self.store_answered_at)},
+            "store": {"since_answer_seconds": self.since(self.store_answered_at)},
         }
 
-    def _since(self, answered_at: float | None) -> float | None:
+    def since(self, answered_at: float | None) -> float | None:
+        """Return how long ago something answered last, None if it never did."""
         if answered_at is None:
             return None
         return round(self.clock.elapsed() - answered_at, _MILLISECOND_DIGITS)
@@ -139,7 +140,11 @@ async def _database_answers(health: Health, database: Database, *, silent: bool)
         if not silent:
             _log.error("database_unavailable", cause=repr(error.__cause__ or error))
         return False
-    health.database_asked_at, health.database_answered_at = None, health.clock.elapsed()
+    now = health.clock.elapsed()
+    if silent:
+        silent_seconds = round(now - health.database_asked_at, _MILLISECOND_DIGITS)
+        _log.info("database_available", duration_seconds=silent_seconds)
+    health.database_asked_at, health.database_answered_at = None, now
     if unfit not in {None, health.unfit}:
         _log.error("migrations_unfit", cause=unfit)
     health.unfit = unfit
@@ -156,6 +161,8 @@ def _unfit(standing: Standing) -> str | None:
 async def _look_at_store(health: Health, store: ContentStore) -> None:
     try:
         await store.check()
+        if not health.store_works:
+            _log.info("store_available", duration_seconds=health.since(health.store_answered_at))
         health.store_works = True
         health.store_answered_at = health.clock.elapsed()
     except StoreUnavailable as error:
