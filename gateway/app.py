@@ -5,14 +5,14 @@ listening ports; everything is made once, here, and passed on.
 """
 
 import asyncio
-import contextlib
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 import structlog
 from prometheus_client import CollectorRegistry
@@ -36,12 +36,12 @@ from gateway.db.measured import Measured as MeasuredDatabase
 from gateway.db.server_time import ServerTime
 from gateway.db.traced import traced
 from gateway.db.url import shown
-from gateway.errors import DatabaseUnavailable
+from gateway.draining import drain, go_on
 from gateway.loops import loops as background
 from gateway.mirror.fetches import Fetches
 from gateway.mirror.throttle import Throttle
 from gateway.mirror.turn import Mirror, Mirroring
-from gateway.server import Ports, Server, open_ports, port_of, serve, stop
+from gateway.server import Ports, Server, open_ports, port_of, serve
 from gateway.setup import (
     known_labels,
     load_catalogue,
@@ -55,6 +55,9 @@ from gateway.telemetry.metrics import Metrics
 from gateway.upstream.client import Upstream
 from gateway.videos.submit import Means
 from gateway.work import Work
+
+# What the last questions about health and metrics have to be answered in.
+_OPS_SECONDS: Final = 5
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
@@ -86,6 +89,7 @@ async def running(
     on_step: Callable[[str], None] = lambda _: None,
     shared: Ports | None = None,
     registry: CollectorRegistry | None = None,
+    hurried: asyncio.Event | None = None,
 ) -> AsyncIterator[Running]:
     """Run a gateway while the context is open; leaving it drains, then stops.
 
@@ -95,6 +99,7 @@ async def running(
         on_step: told the name of every step of submit, poll and mirror as it is reached.
         shared: listening sockets that other processes accept from, too, instead of its own.
         registry: what /metrics shows has more in it already, such as what the log counts.
+        hurried: ends the drain delay when it is set.
 
     Raises:
         SettingsError: the catalogue is wrong, or a port cannot be had.
@@ -162,8 +167,9 @@ async def running(
         _say_started(started, parts)
         try:
             yield started
+            await go_on(parts, servers, hurried=hurried or asyncio.Event())
         finally:
-            await _drain(parts, servers)
+            await drain(parts, servers)
             for loop in loops:
                 loop.cancel()
             _log.info("gateway_stopped")
@@ -172,15 +178,14 @@ async def running(
 async def _serve(
     parts: Parts, group: asyncio.TaskGroup, ports: Ports, *, shared: bool
 ) -> list[Server]:
+    shutdown_seconds = parts.settings.shutdown_seconds
     return [
-        await serve(
-            group,
-            app,
-            listening,
-            shutdown_seconds=parts.settings.shutdown_seconds,
-            shared=shared,
+        await serve(group, app, listening, shutdown_seconds=seconds, shared=shared)
+        for app, listening, seconds in (
+            (api_app(parts), ports.api, shutdown_seconds),
+            # Asked to the end, and then by nobody whom the end has to wait for.
+            (_ops(parts), ports.ops, min(shutdown_seconds, _OPS_SECONDS)),
         )
-        for app, listening in ((api_app(parts), ports.api), (_ops(parts), ports.ops))
     ]
 
 
@@ -250,18 +255,3 @@ def _say_started(started: Running, parts: Parts) -> None:
         ops_port=started.ops_port,
         catalogue_sha256=parts.catalogue.sha256,
     )
-
-
-async def _drain(parts: Parts, servers: Sequence[Server]) -> None:
-    """Be unready, let requests and submits finish, then stop; health is answered to the end."""
-    api, ops = servers
-    parts.health.draining = True
-    parts.metrics.process.checked(parts.health.everything())
-    until = parts.clock.elapsed() + parts.settings.shutdown_seconds
-    await stop(api)
-    with contextlib.suppress(DatabaseUnavailable):
-        await parts.authenticator.write_used()
-    left = await parts.work.drain(seconds=until - parts.clock.elapsed())
-    if left:
-        _log.error("shutdown_with_work_left", submits=left)
-    await stop(ops)

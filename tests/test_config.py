@@ -229,6 +229,7 @@ def test_upstreams_that_are_no_tables_are_a_problem(tmp_path: Path, value: str) 
     ("name", "value"),
     [
         *[("upstream_base_url", url) for url in ("", "api", "ftp://x", "http://", "http://[::1")],
+        *[("upstream_base_url", url) for url in ("http://me@x", "http://me:secret@x/v1")],
         *[("upstream_base_url", url) for url in ("http://x:99999", "http://x/?a=1", "http://x/#a")],
         *[("database_url", url) for url in ("", "sqlite:///", "sqlite:///:memory:", "x.db")],
         *[("database_url", url) for url in ("postgresql://", "postgresql://h/", "mysql://h/x")],

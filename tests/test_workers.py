@@ -31,12 +31,13 @@ from conftest import (
     settings_for,
 )
 from metrics_tools import Scrape, scrape
+from processes import gone, is_alive
 from starlette.types import Receive, Scope, Send
 
 from gateway.cli.worker import BEREFT_SECONDS
 from gateway.clock import system_clock
 from gateway.config import SettingsError, load
-from gateway.server import listen, open_ports, port_of, serve, stop
+from gateway.server import Stop, listen, open_ports, port_of, serve, stop
 from gateway.setup import open_database
 from gateway.simulator.control import Control
 from gateway.simulator.server import Simulator
@@ -63,18 +64,11 @@ class Crew:
 
     def said(self, event: str) -> list[dict[str, Any]]:
         """Return the lines of its log with an event's name."""
-        lines = [line for line in self.served.printed if line.startswith("{")]
-        return [line for line in map(json.loads, lines) if line["event"] == event]
+        return self.served.said(event)
 
     async def logged(self, event: str, *, times: int = 1) -> list[dict[str, Any]]:
         """Wait for so many lines with an event's name."""
-
-        async def met() -> list[dict[str, Any]] | None:
-            found = self.said(event)
-            return found if len(found) >= times else None
-
-        found: list[dict[str, Any]] = await eventually(met)
-        return found
+        return await self.served.logged(event, times=times)
 
     def pid(self, worker: int) -> int:
         """Return the process that serves, or last served, as this worker."""
@@ -133,23 +127,6 @@ async def crew(folder: Path, **changes: Any) -> AsyncIterator[Crew]:
             made = Crew(served, simulator, control, key.value, environ)
             await made.logged("workers_started")
             yield made
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
-async def gone(pids: list[int], *, seconds: float = DEADLINE_SECONDS) -> None:
-    """Wait until none of these processes is left."""
-
-    async def met() -> bool:
-        return not any(map(is_alive, pids))
-
-    await eventually(met, seconds=seconds)
 
 
 async def refused(environ: dict[str, str]) -> tuple[int | None, str]:
@@ -359,7 +336,7 @@ async def test_a_worker_that_hangs_is_killed_and_another_takes_its_place(
     tmp_path: Path, logged: LogLines, capfd: pytest.CaptureFixture[str]
 ) -> None:
     settings = settings_for(tmp_path, NOWHERE, workers=WORKERS)
-    stop_all = asyncio.Event()
+    stop_all = Stop()
     started: list[dict[str, Any]] = []
 
     async def have_started(count: int) -> bool:
@@ -379,7 +356,7 @@ async def test_a_worker_that_hangs_is_killed_and_another_takes_its_place(
             os.kill(started[0]["pid"], signal.SIGSTOP)
             await eventually(has_died)
             await eventually(lambda: have_started(WORKERS + 1))
-            stop_all.set()
+            stop_all.asked.set()
     (died,) = logged.lines("worker_died")
     assert (died["pid"], died["hung"], running.result()) == (started[0]["pid"], True, 0)
 

@@ -121,16 +121,26 @@ async def _give_back(delivering: Delivering, claims: Sequence[DeliveryClaim]) ->
 async def deliver(delivering: Delivering, claim: DeliveryClaim) -> None:
     """Make one claimed delivery, or write down why it failed and when it is tried again."""
     delivering.on_step("alert.claimed")
-    log = _log.bind(**claim.log_facts, attempt=claim.attempts)
+    begun = delivering.clock.elapsed()
+
+    def timed() -> structlog.typing.FilteringBoundLogger:
+        return _log.bind(
+            **claim.log_facts,
+            attempt=claim.attempts,
+            duration_seconds=round(delivering.clock.elapsed() - begun, 3),
+        )
+
     try:
-        await _deliver(delivering, claim, log=log)
+        note = await _send(delivering, claim, _channel(claim))
+        await _delivered(delivering, claim, note, log=timed())
     except DeliveryFailed as error:
-        await _fail(delivering, claim, error.reason, log=log)
+        await _fail(delivering, claim, error.reason, log=timed())
     except DatabaseUnavailable:
         # The lease ends, and it is tried again once there is a database to write into.
         raise
     # One turn: a defect would else come again at the end of every lease, for ever and unheard.
     except Exception:
+        log = timed()
         if claim.failure != DEFECT:
             log.exception("alert_defect")
         await _fail(delivering, claim, DEFECT, log=log)
@@ -148,10 +158,13 @@ def next_due(*, attempts: int, created_at: int, now: int, chance: float) -> int 
     return min(now + wait_seconds + int(wait_seconds * _JITTER * chance), gives_up_at)
 
 
-async def _deliver(
-    delivering: Delivering, claim: DeliveryClaim, *, log: structlog.typing.FilteringBoundLogger
+async def _delivered(
+    delivering: Delivering,
+    claim: DeliveryClaim,
+    note: str | None,
+    *,
+    log: structlog.typing.FilteringBoundLogger,
 ) -> None:
-    note = await _send(delivering, claim, _channel(claim))
     delivering.on_step("alert.sent")
     script = partial(write_delivered, claim, note=note, now=delivering.clock.now())
     if await delivering.database.run(script):

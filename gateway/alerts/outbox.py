@@ -6,9 +6,10 @@ that crosses the threshold.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from gateway.alerts.message import Crossing
+from gateway.billing.balances import KEY, PROJECT
 from gateway.db.leases import renew_lease
 from gateway.db.script import SKIP_LOCKED, Row, Script, Sql
 
@@ -36,9 +37,18 @@ class DeliveryClaim:
     failure: str | None
 
     @property
-    def log_facts(self) -> Mapping[str, str]:
-        """What the log calls it."""
-        return {"delivery_id": self.crossing.id}
+    def log_facts(self) -> Mapping[str, Any]:
+        """What the log says it is about."""
+        crossing = self.crossing
+        # project_id or key_id; the organization is the only one.
+        whose = {f"{crossing.level}_id": crossing.level_id}
+        return {
+            "delivery_id": crossing.id,
+            "alert_id": crossing.alert_id,
+            **(whose if crossing.level in {PROJECT, KEY} else {}),
+            "threshold_micros": crossing.threshold_micros,
+            "spent_micros": crossing.spent_micros,
+        }
 
     @property
     def traceparent(self) -> None:

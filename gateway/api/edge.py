@@ -63,6 +63,8 @@ class Edge:
         self._metrics.begun()
         current = Call(request_id=self._request_id(scope))
         scope[_CALL] = current
+        # Of every line that the request leads to, also by work that outlives it.
+        structlog.contextvars.bind_contextvars(request_id=current.request_id)
         # Starlette raises its 404 and 405, instead of answering in plain text, under an app.
         scope["app"] = self
         scope["path"] = scope["raw_path"].decode("ascii", "replace")

@@ -18,7 +18,7 @@ from gateway.config import Settings, SettingsError, settings_fields
 from gateway.db.database import in_words
 from gateway.db.migrate import SchemaError
 from gateway.errors import DatabaseUnavailable
-from gateway.server import open_ports
+from gateway.server import Stop, open_ports
 from gateway.telemetry.metrics.sharing import share
 from gateway.workers import PARENT, run_workers
 
@@ -108,8 +108,10 @@ async def serve_until_signal(
 ) -> None:
     """Serve until SIGTERM or SIGINT, then finish what is in flight."""
     stop = stop_on_signals()
-    async with running(settings, clock=clock, on_step=on_step, registry=registry):
-        await stop.wait()
+    async with running(
+        settings, clock=clock, on_step=on_step, registry=registry, hurried=stop.hurried
+    ):
+        await stop.asked.wait()
 
 
 async def _serve_with_workers(settings: Settings, *, counting: Path) -> int:
@@ -119,10 +121,20 @@ async def _serve_with_workers(settings: Settings, *, counting: Path) -> int:
         return await run_workers(settings, ports, stop=stop, counting=counting)
 
 
-def stop_on_signals() -> asyncio.Event:
-    """Return what SIGTERM or SIGINT will set; a second one changes nothing."""
-    stop = asyncio.Event()
+def stop_on_signals() -> Stop:
+    """Return what signals will set: SIGTERM and SIGINT that it is to end; SIGINT then also hurries.
+
+    A second SIGTERM changes nothing: supervisors send one to a group and to its first process, and
+    what a load balancer needs must not depend on that. A second Ctrl-C is a person who waits.
+    """
+    stop = Stop()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+
+    def interrupted() -> None:
+        if stop.asked.is_set():
+            stop.hurried.set()
+        stop.asked.set()
+
+    loop.add_signal_handler(signal.SIGTERM, stop.asked.set)
+    loop.add_signal_handler(signal.SIGINT, interrupted)
     return stop

@@ -72,7 +72,8 @@ async def _serve(
         # The kernel ends what has not ended by then, whatever it is doing.
         signal.alarm(BEREFT_SECONDS)
         bereft.set()
-        stop.set()
+        stop.hurried.set()
+        stop.asked.set()
 
     def beat() -> None:
         with suppress(OSError):
@@ -80,9 +81,9 @@ async def _serve(
         loop.call_later(BEAT_SECONDS, beat)
 
     loop.add_reader(parent, gone)
-    async with running(settings, shared=ports, registry=registry):
+    async with running(settings, shared=ports, registry=registry, hurried=stop.hurried):
         beat()
-        await stop.wait()
+        await stop.asked.wait()
     return bereft.is_set()
 
 

@@ -63,7 +63,8 @@ def _is_http(value: str) -> bool:
     except ValueError:
         return False
     known = parts.scheme in {"http", "https"} and bool(parts.hostname)
-    return known and not parts.query and not parts.fragment
+    # A login has no place in it: URLs are logged, and the key goes into a header of its own.
+    return known and not parts.query and not parts.fragment and "@" not in parts.netloc
 
 
 def port(value: int) -> str | None:

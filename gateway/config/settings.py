@@ -232,7 +232,14 @@ class Settings:
     reply_seconds: int = _setting(
         10, "how long a client waits for the record once the upstream has answered", least=1
     )
-    shutdown_seconds: int = _setting(150, "how long SIGTERM waits for what is in flight", least=0)
+    drain_delay_seconds: int = _setting(
+        0,
+        "how long SIGTERM goes on with everything while a load balancer sees that it is not ready",
+        least=0,
+    )
+    shutdown_seconds: int = _setting(
+        150, "how long what is in flight has then to be finished", least=0
+    )
     metrics_max_projects: int = _setting(
         200, "projects with metrics of their own; the others are one, `other`", least=0
     )

@@ -76,13 +76,13 @@ def read_kept() -> Script[Kept]:
 def ring(*, before: int, now: int) -> Script[list[Row]]:
     """Mark what is not mirrored and goes before a moment; return it, each only once.
 
-    Columns: video_id, variant, expires_at, attempts, failure.
+    Columns: video_id, variant, asset_id, project_id, expires_at, attempts, failure.
     """
     rows = yield Sql(
         "UPDATE assets SET alarmed_at = $1 WHERE id IN (SELECT id FROM assets"
         " WHERE due_at IS NOT NULL AND alarmed_at IS NULL AND expires_at < $2"
         " ORDER BY expires_at, id LIMIT $3)"
-        " RETURNING video_id, variant, expires_at, attempts, failure",
+        " RETURNING video_id, variant, id AS asset_id, project_id, expires_at, attempts, failure",
         (now, before, _ALARMS),
     )
     return list(rows)
@@ -108,7 +108,9 @@ async def _ring(watching: Watching) -> None:
             "content_at_risk",
             video_id=row["video_id"],
             variant=row["variant"],
-            minutes_left=(row["expires_at"] - now) // 60,
+            asset_id=row["asset_id"],
+            project_id=row["project_id"],
+            left_seconds=row["expires_at"] - now,
             attempts=row["attempts"],
             failure=row["failure"],
         )

@@ -42,6 +42,7 @@ async def write_down(
 ) -> str:
     """Write down what is to become of an asset whose download failed; return how that counts."""
     now = clock.now()
+    log = log.bind(**failed.request_ids.known())
     if _is_absent(claim, failed, now=now):
         log.info("variant_absent", failure=failed.reason)
         script = partial(write_absent, claim, failure=failed.reason, now=now)

@@ -139,22 +139,30 @@ async def mirror(mirroring: Mirroring, claim: AssetClaim) -> None:
     """Mirror one claimed asset, or write down why that failed and when it is tried again."""
     database, clock = mirroring.database, mirroring.clock
     mirroring.on_step("mirror.claimed")
-    log = _log.bind(video_id=claim.video_id, variant=claim.variant, attempt=claim.attempts)
     begun = clock.elapsed()
+
+    def timed() -> structlog.typing.FilteringBoundLogger:
+        return _log.bind(
+            **claim.log_facts,
+            attempt=claim.attempts,
+            duration_seconds=round(clock.elapsed() - begun, 3),
+        )
+
     try:
         whole = await _stored(mirroring, claim) or await _copied(mirroring, claim)
     except StoreUnavailable as error:
+        log = timed()
         log.error("mirror_store_failed", cause=repr(error.__cause__))
         mirroring.metrics.turn(claim.variant, STORE_FAILED)
         await try_again(database, clock, claim, STORE_UNAVAILABLE, log=log)
     except FetchFailed as error:
-        end = await write_down(database, clock, claim, error, log=log)
+        end = await write_down(database, clock, claim, error, log=timed())
         mirroring.metrics.turn(claim.variant, end)
     except _LeaseLost:
-        log.warning("lease_lost", loop="mirror")
+        timed().warning("lease_lost", loop="mirror")
     else:
         mirroring.on_step("mirror.stored")
-        await _record(mirroring, claim, whole, begun=begun, log=log)
+        await _record(mirroring, claim, whole, log=timed())
         mirroring.on_step("mirror.recorded")
 
 
@@ -212,7 +220,6 @@ async def _record(
     claim: AssetClaim,
     whole: Whole,
     *,
-    begun: float,
     log: structlog.typing.FilteringBoundLogger,
 ) -> None:
     written = await mirroring.database.run_beside(
@@ -231,11 +238,7 @@ async def _record(
             size_bytes=whole.size_bytes,
             lag_seconds=mirroring.clock.now() - claim.created_at,
         )
-        log.info(
-            "video_mirrored",
-            size_bytes=whole.size_bytes,
-            duration_seconds=round(mirroring.clock.elapsed() - begun, 3),
-        )
+        log.info("video_mirrored", size_bytes=whole.size_bytes)
     elif await mirroring.database.run(partial(is_removed, claim.asset_id)):
         # Deleted while it was on its way, perhaps after the store had been cleared of it.
         await mirroring.store.delete(claim.asset_id)

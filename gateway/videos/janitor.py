@@ -19,7 +19,6 @@ from gateway.db.database import Database
 from gateway.errors import DatabaseUnavailable, StoreUnavailable
 from gateway.store import ContentStore
 from gateway.telemetry.metrics.videos import ORPHANED, VideoMetrics
-from gateway.telemetry.traces import about_trace
 from gateway.videos.attempts import forget_old
 from gateway.videos.records import orphan_lapsed
 
@@ -60,11 +59,9 @@ async def clean_forever(cleaning: Cleaning) -> None:
 
 async def _orphan_lapsed(cleaning: Cleaning) -> None:
     now = cleaning.clock.now()
-    orphans = await cleaning.database.run(partial(orphan_lapsed, now=now))
-    for video_id, model, traceparent in orphans:
-        cleaning.metrics.ended(model, ORPHANED)
-        trace = about_trace(traceparent)
-        _log.error("video_orphaned", video_id=video_id, reason="lease_lapsed", **trace)
+    for orphan in await cleaning.database.run(partial(orphan_lapsed, now=now)):
+        cleaning.metrics.ended(orphan.model, ORPHANED)
+        _log.error("video_orphaned", reason="lease_lapsed", **orphan.log_facts)
 
 
 async def _forget_attempts(cleaning: Cleaning) -> None:

@@ -7,7 +7,7 @@ submit that died is found. Its outcome is written down by records.py.
 
 import json
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from gateway.billing.balances import Account, accounting_day
 from gateway.billing.ledger import Hold
@@ -44,6 +44,18 @@ class Submit:
     lease_ends_at: int
     value_sha256: str | None = None
     traceparent: str | None = None
+
+    @property
+    def log_facts(self) -> dict[str, Any]:
+        """What the log says it is about."""
+        account = self.hold.account
+        return {
+            "video_id": self.video_id,
+            "project_id": account.project_id,
+            "key_id": account.key_id,
+            "upstream": self.upstream,
+            "held_micros": self.hold.amount_micros,
+        }
 
 
 def submit_of(

@@ -110,6 +110,7 @@ async def _give_back(polling: Polling, claims: Sequence[Claim]) -> None:
 async def poll(polling: Polling, claim: Claim) -> None:
     """Ask once about one claimed video, and write down what the answer means."""
     polling.on_step("poll.claimed")
+    begun = polling.clock.elapsed()
     upstream = polling.upstreams.get(claim.upstream)
     if upstream is None:
         # Taken out of the settings: nobody can be asked until it is back.
@@ -117,7 +118,11 @@ async def poll(polling: Polling, claim: Claim) -> None:
     else:
         reply = await upstream.retrieve(claim.upstream_id)
     polling.on_step("poll.answered")
-    log = _log.bind(video_id=claim.video_id, upstream_id=claim.upstream_id)
+    log = _log.bind(
+        **claim.log_facts,
+        **reply.request_ids.known(),
+        duration_seconds=round(polling.clock.elapsed() - begun, 3),
+    )
     match reply:
         case Found():
             await _found(polling, claim, reply, log=log)
@@ -165,12 +170,16 @@ async def _found(
             polling.metrics.polled(counted.COMPLETED)
             if ended.written:
                 polling.metrics.completed(claim.model, seconds=now - claim.recorded_at)
-            _report_end(log, ended, "video_completed", list_micros=completed.list_micros)
+            log = log.bind(
+                list_micros=completed.list_micros, generation_seconds=now - claim.recorded_at
+            )
+            _report_end(log, ended, "video_completed")
             if ended.written and completed.above_hold:
                 log.error(
                     "settled_above_hold",
                     held_list_micros=claim.terms.list_micros,
-                    list_micros=completed.list_micros,
+                    held_micros=claim.held_micros,
+                    **ended.money,
                 )
         case Failed() as failed:
             end = partial(write_failed, claim, failed, reply.object, now=now)
@@ -181,7 +190,7 @@ async def _found(
                 polling.metrics.failed(
                     claim.model, reason=failed.reason, is_billed=failed.list_micros > 0
                 )
-            _report_end(log, ended, "video_failed", reason=failed.reason)
+            _report_end(log.bind(reason=failed.reason), ended, "video_failed")
 
 
 async def _end(
@@ -224,20 +233,18 @@ async def _said_nothing(
         log.warning("poll_given_up", reason=reason)
     elif orphaned:
         polling.metrics.ended(claim.model, counted.ORPHANED)
-        log.error("video_orphaned", reason=reason)
+        log.error("video_orphaned", reason=reason, held_micros=claim.held_micros)
     else:
         log.warning("poll_said_nothing", reason=reason)
 
 
-def _report_end(
-    log: structlog.typing.FilteringBoundLogger, ended: Ended, event: str, **facts: object
-) -> None:
+def _report_end(log: structlog.typing.FilteringBoundLogger, ended: Ended, event: str) -> None:
     if not ended.written:
         log.warning("lease_lost", loop="poll")
     elif ended.correction_micros:
-        log.error("ended_hold_corrected", correction_micros=ended.correction_micros, **facts)
+        log.error("ended_hold_corrected", **ended.money)
     else:
-        log.info(event, **facts)
+        log.info(event, **ended.money)
 
 
 def _out_of_patience(polling: Polling, claim: Claim, *, now: int) -> bool:

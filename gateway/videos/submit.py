@@ -21,7 +21,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
@@ -38,7 +38,7 @@ from gateway.videos.admission import NOT_ADMITTED, Admitted, refused
 from gateway.videos.attempts import Earlier, Intent
 from gateway.videos.opening import Submit, open_submit, submit_of
 from gateway.videos.order import Order
-from gateway.videos.outcomes import UNKNOWN_MESSAGE, Outcome, end_of, record, refusal
+from gateway.videos.outcomes import UNKNOWN_MESSAGE, Outcome, end_of, known_of, record, refusal
 from gateway.videos.records import Recorded, first_answer
 from gateway.work import Work
 
@@ -109,11 +109,13 @@ async def submit(
     intent: Intent,
     upstream: Upstream,
     rate_card_sha256: str,
+    facts: dict[str, Any],
 ) -> Submitted | Earlier:
     """Hold the price, forward the order, write down what happened.
 
     On return the video is bought, its hold durable and its id recorded; or an earlier attempt
-    answers for this one, and nothing was held and nothing sent.
+    answers for this one, and nothing was held and nothing sent. What the line of the request is to
+    say of it is added to `facts` as it becomes known, whatever the end.
 
     Raises:
         BudgetExceeded, RateLimitExceeded, ModelNotAllowed, PriceLimitExceeded, InvalidApiKey,
@@ -138,13 +140,17 @@ async def submit(
         traceparent=traceparent_under_way(),
         now=now,
     )
-    admitted = await _take_hold(means, opened, order, now=now)
+    log = _log.bind(**opened.log_facts, project=key.project_name)
+    admitted = await _take_hold(means, opened, order, now=now, log=log)
     if isinstance(admitted, Earlier):
         return admitted
-    log = _log.bind(video_id=opened.video_id, upstream=opened.upstream)
+    facts |= opened.log_facts
     _count_bought(means, opened)
     means.on_step("submit.held")
+    begun = means.clock.elapsed()
     outcome = await _forward(means, upstream, order.path, body, begin_by=begin_by, log=log)
+    facts |= known_of(outcome)
+    log = log.bind(duration_seconds=round(means.clock.elapsed() - begun, 3))
     means.on_step("submit.answered")
     recording = means.work.start(_recorded(means, opened, outcome, log=log))
     recorded = await _within(recording, means.reply_seconds)
@@ -160,13 +166,20 @@ async def submit(
     raise refusal(outcome)
 
 
-async def _take_hold(means: Means, opened: Submit, order: Order, *, now: int) -> Admitted | Earlier:
+async def _take_hold(
+    means: Means,
+    opened: Submit,
+    order: Order,
+    *,
+    now: int,
+    log: structlog.typing.FilteringBoundLogger,
+) -> Admitted | Earlier:
     try:
         return await means.database.run(partial(open_submit, opened, now=now))
     except DatabaseUnavailable:
         # The hold may have been taken all the same; nothing was or will be sent for it.
         outcome = NotSent("hold_not_confirmed")
-        means.work.start(_recorded(means, opened, outcome, log=_log))
+        means.work.start(_recorded(means, opened, outcome, log=log))
         raise
     except NOT_ADMITTED as error:
         raise refused(
@@ -224,6 +237,7 @@ async def _recorded(
         database=means.database,
         clock=means.clock,
         first_poll_seconds=means.first_poll_seconds,
+        held_micros=opened.hold.amount_micros,
         log=log,
     )
     end = end_of(outcome, recorded=recorded)
