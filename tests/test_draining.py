@@ -148,7 +148,7 @@ async def test_it_goes_on_with_everything_for_the_delay_and_then_leaves_nothing_
             answer = await kept.post("/videos", json={"prompt": "a heron"})
             assert (answer.status_code, answer.headers["connection"]) == (200, "close")
             await finished(house, fresh, await bought(fresh, "a fox"))
-            slow = group.create_task(bought(fresh, "[[delay 2]]"))
+            slow = group.create_task(bought(fresh, "[[delay 4]]"))
             await house.executed(5)
             served.process.send_signal(signal.SIGINT)
             await closed(served)

@@ -30,6 +30,7 @@ PROMPT = "a purple walrus"
 UPSTREAM_KEY = "sk-upstream-secret-0123456789"
 ACCOUNT_TOKEN = "account-secret-0123456789"
 DATABASE_PASSWORD = "database-secret-0123456789"
+TRACES_KEY = "traces-secret-0123456789"
 RECIPIENT = "otto@example.com"
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -51,6 +52,7 @@ EVENTS = {
     "submit_failed",
     "submit_outcome_unknown",
     "submit_refused",
+    "traces_not_exported",
     "turn_failed",
     "video_completed",
     "video_failed",
@@ -109,8 +111,10 @@ async def a_run(folder: Path) -> AsyncIterator[Run]:
             smtp_password=PASSWORD,
             smtp_from="gateway@example.com",
             alert_webhook_secret=SECRET,
+            trace_url="http://127.0.0.1:9/v1/traces",
         )
         environ["GATEWAY_UPSTREAM_API_KEY"] = UPSTREAM_KEY
+        environ["OTEL_EXPORTER_OTLP_HEADERS"] = f"authorization=Bearer {TRACES_KEY}"
         url = environ["GATEWAY_DATABASE_URL"]
         with_password = url.replace("@", f":{DATABASE_PASSWORD}@", 1)
         assert DATABASE_PASSWORD in with_password
@@ -163,7 +167,7 @@ async def test_a_whole_run_tells_neither_prompts_nor_keys_nor_passwords(tmp_path
     assert sum("exception" in line for line in lines) == len(DEFECTS)
     secrets = [
         *(PROMPT, "walrus", UPSTREAM_KEY, ACCOUNT_TOKEN, DATABASE_PASSWORD, PASSWORD, SECRET),
-        *(ADMIN_KEY, RECIPIENT, "Bearer", "Basic"),
+        *(TRACES_KEY, ADMIN_KEY, RECIPIENT, "Bearer", "Basic"),
         *run.told,
     ]
     for secret in secrets:
