@@ -84,10 +84,10 @@ class Stage:
         return str(answer.json()["id"])
 
     async def traceparent(self) -> str | None:
-        """Return what is recorded of the only video."""
+        """Return what is recorded of the first video."""
 
         def script() -> Script[str | None]:
-            ((traceparent,),) = yield Sql("SELECT traceparent FROM videos")
+            ((traceparent,),) = yield Sql("SELECT traceparent FROM videos ORDER BY id LIMIT 1")
             return None if traceparent is None else str(traceparent)
 
         settings = settings_for(self.folder, "http://upstream.invalid/v1")
@@ -141,7 +141,7 @@ async def test_a_purchase_is_one_trace_and_what_is_done_for_its_video_links_to_i
         assert alert.status_code == 200, alert.text
         video_id = await made.buy(SECRET, traceparent=CALLER)
         (await made.logged("video_mirrored"), await made.logged("alert_delivery_failed"))
-        await nonsense(made.client, video_id)
+        await nonsense(made, video_id)
         created = await made.control.received("create")
         polled = await made.control.received("retrieve")
         assert await made.served.stop() == 0
@@ -153,7 +153,8 @@ async def test_a_purchase_is_one_trace_and_what_is_done_for_its_video_links_to_i
         assert sent.startswith(f"00-{asked.trace_id}-{asked.span_id}-")
         assert await made.traceparent() == f"00-{TRACE_ID}-{bought.span_id}-01"
         for event in ("submit_accepted", "request", "video_completed", "video_mirrored"):
-            lines = [line for line in made.lines(event) if line.get("video_id")]
+            ours = bought.facts["video_gateway.video_id"]
+            lines = [line for line in made.lines(event) if line.get("video_id") == ours]
             assert [line["trace_id"] for line in lines] == [TRACE_ID], event
         for secret in (SECRET, "walrus", UPSTREAM_KEY, made.key, ADMIN_KEY, "Bearer"):
             assert [body for body in told.bodies if secret.encode() in body] == []
@@ -163,9 +164,13 @@ def upstream_id(told: Receiver) -> str:
     return named(told.spans, TRACE_ID)["POST /videos"].span_id
 
 
-async def nonsense(client: httpx.AsyncClient, video_id: str) -> None:
+async def nonsense(made: Stage, video_id: str) -> None:
     """Have requests refused whose every part is a secret."""
+    client = made.client
+    said = json.dumps({"error": {"code": SECRET, "type": SECRET, "message": SECRET}})
+    await made.control.fault("answer", operation="create", status=400, value=said)
     for answer in (
+        await client.post("/videos", json={"prompt": SECRET}),
         await client.post("/videos", json={"prompt": SECRET, SECRET: SECRET}),
         await client.post("/videos", json={"prompt": SECRET, "model": SECRET}),
         await client.get(f"/videos/{SECRET}", params={"key": SECRET}),
@@ -295,7 +300,11 @@ async def test_a_receiver_that_is_down_holds_nobody_up_and_is_one_line_in_the_lo
             assert [line["level"] for line in said] == ["warning"] * len(said)
             # At the end, once more: no time was left.
             assert 1 <= len(said) <= 2
+            assert fault != "refuses" or said[0]["cause"].startswith(
+                "Transient error ConnectionError encountered"
+            )
             assert all(line.startswith("{") for line in made.served.printed)
+            assert made.lines("library_warned") + made.lines("library_failed") == []
             assert "Traceback" not in "".join(made.served.printed)
             assert made.lines("gateway_stopped")
         assert told.spans == []

@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.api.edge import call
+from gateway.telemetry.logs import leave_out_sentences
 from gateway.telemetry.metrics.edge import METHODS
 from gateway.telemetry.traceparent import HEADER, read_traceparent
 from gateway.telemetry.traces import OURS, Fact, Span, Tracer
@@ -51,12 +52,14 @@ def _name(scope: Scope) -> str:
 
 def _tell(span: Span, scope: Scope) -> None:
     current = call(Request(scope))
+    ours = dict(current.facts)
+    leave_out_sentences(ours)
     facts: dict[str, Fact] = {
         "http.request.method": scope["method"] if scope["method"] in METHODS else _OTHER_METHOD,
         "url.scheme": scope["scheme"],
         f"{OURS}request_id": current.request_id,
     }
-    facts |= {f"{OURS}{name}": fact for name, fact in current.facts.items() if fact is not None}
+    facts |= {f"{OURS}{name}": fact for name, fact in ours.items() if fact is not None}
     if "route" in scope:
         route = scope["route"].path
         span.rename(f"{_name(scope)} {route}")

@@ -134,9 +134,17 @@ class _Saying(logging.Handler):
             self._kept_back += 1
             return
         self._silent_until = now + SAY_SECONDS
-        cause = record.getMessage()[:CAUSE_CHARACTERS]
-        _log.warning("traces_not_exported", cause=cause, kept_back=self._kept_back)
+        _log.warning("traces_not_exported", cause=_words(record), kept_back=self._kept_back)
         self._kept_back = 0
+
+
+def _words(record: logging.LogRecord) -> str:
+    # Of an error its kind: what it says may quote a header, and in that a secret.
+    if isinstance(record.args, tuple):
+        record.args = tuple(
+            type(one).__name__ if isinstance(one, BaseException) else one for one in record.args
+        )
+    return record.getMessage()[:CAUSE_CHARACTERS]
 
 
 @contextmanager

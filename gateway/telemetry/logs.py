@@ -10,7 +10,7 @@ What libraries say by Python's own logging becomes such lines, too: `library_war
 import logging
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 from contextlib import suppress
 from typing import Any, Final, TextIO, cast
 
@@ -70,11 +70,18 @@ def configure_logs(
     root.addHandler(_Libraries(logging.WARNING))
 
 
-def _leave_out_sentences(_logger: Any, _method: str, facts: structlog.typing.EventDict) -> Any:
-    # The codes of an upstream are passed on as they come. One that is no word may quote a prompt.
+def leave_out_sentences(facts: MutableMapping[str, Any]) -> None:
+    """Take out of facts whatever should be a word and is none.
+
+    The codes of an upstream are passed on as they come. One that is no word may quote a prompt.
+    """
     for name in _CODES & facts.keys():
         if isinstance(facts[name], str) and not _WORD.fullmatch(facts[name]):
             facts[name] = _NO_WORD
+
+
+def _leave_out_sentences(_logger: Any, _method: str, facts: structlog.typing.EventDict) -> Any:
+    leave_out_sentences(facts)
     return facts
 
 
