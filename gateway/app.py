@@ -5,23 +5,24 @@ listening ports; everything is made once, here, and passed on.
 """
 
 import asyncio
-import contextlib
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 import structlog
+from prometheus_client import CollectorRegistry
 from starlette.types import ASGIApp
 
 from gateway import __version__
 from gateway.api.auth import Authenticator
 from gateway.api.content import MIRRORED_SECONDS
 from gateway.api.health import Health, ops_app
-from gateway.api.metrics import metrics_endpoint
+from gateway.api.metrics.endpoint import metrics_endpoint
 from gateway.api.parts import Parts
 from gateway.api.reads import Reads
 from gateway.api.recent import Recent
@@ -31,18 +32,32 @@ from gateway.billing.audit_log import GATEWAY, Change
 from gateway.clock import Clock, system_clock
 from gateway.config import Settings
 from gateway.db.database import Database
+from gateway.db.measured import Measured as MeasuredDatabase
 from gateway.db.server_time import ServerTime
+from gateway.db.traced import traced
 from gateway.db.url import shown
-from gateway.errors import DatabaseUnavailable
+from gateway.draining import drain, go_on
 from gateway.loops import loops as background
 from gateway.mirror.fetches import Fetches
 from gateway.mirror.throttle import Throttle
 from gateway.mirror.turn import Mirror, Mirroring
-from gateway.server import Ports, Server, open_ports, port_of, serve, stop
-from gateway.setup import load_catalogue, open_database, open_store, upstream_settings
+from gateway.server import Ports, Server, open_ports, port_of, serve
+from gateway.setup import (
+    known_labels,
+    load_catalogue,
+    open_database,
+    open_store,
+    open_tracer,
+    upstream_settings,
+)
+from gateway.store.measured import Measured as MeasuredStore
+from gateway.telemetry.metrics import Metrics
 from gateway.upstream.client import Upstream
 from gateway.videos.submit import Means
 from gateway.work import Work
+
+# What the last questions about health and metrics have to be answered in.
+_OPS_SECONDS: Final = 5
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
@@ -73,6 +88,8 @@ async def running(
     clock: Clock | None = None,
     on_step: Callable[[str], None] = lambda _: None,
     shared: Ports | None = None,
+    registry: CollectorRegistry | None = None,
+    hurried: asyncio.Event | None = None,
 ) -> AsyncIterator[Running]:
     """Run a gateway while the context is open; leaving it drains, then stops.
 
@@ -81,6 +98,8 @@ async def running(
         clock: instead of the system's.
         on_step: told the name of every step of submit, poll and mirror as it is reached.
         shared: listening sockets that other processes accept from, too, instead of its own.
+        registry: what /metrics shows has more in it already, such as what the log counts.
+        hurried: ends the drain delay when it is set.
 
     Raises:
         SettingsError: the catalogue is wrong, or a port cannot be had.
@@ -90,15 +109,22 @@ async def running(
     server_time = ServerTime(time.time)
     clock = clock or system_clock(lambda: server_time.ahead_seconds)
     catalogue = load_catalogue(settings)
+    metrics = Metrics.of(registry or CollectorRegistry(), known_labels(settings, catalogue))
     async with AsyncExitStack() as stack:
+        tracer = await stack.enter_async_context(open_tracer(settings, clock=clock))
         ports = shared or stack.enter_context(open_ports(settings))
-        database = await stack.enter_async_context(open_database(settings, clock=clock))
+        opened = await stack.enter_async_context(open_database(settings, clock=clock))
+        database = traced(
+            MeasuredDatabase(opened, metrics.database), tracer, url=settings.database_url
+        )
         if settings.database_path is None:
             await server_time.measure(database)
         await _take_admin_key(settings.admin_key, database=database, clock=clock)
-        store = await stack.enter_async_context(open_store(settings))
+        store = MeasuredStore(await stack.enter_async_context(open_store(settings)), metrics.store)
         upstreams = {
-            one.name: await stack.enter_async_context(Upstream(upstream_settings(one)))
+            one.name: await stack.enter_async_context(
+                Upstream(upstream_settings(one), metrics.upstream, tracer)
+            )
             for one in settings.all_upstreams()
         }
         group = await stack.enter_async_context(asyncio.TaskGroup())
@@ -108,6 +134,8 @@ async def running(
             *(database, store, fetches, clock, settings.mirror_concurrency),
             wake=asyncio.Event(),
             on_step=on_step,
+            metrics=metrics.mirror,
+            tracer=tracer,
         )
         parts = Parts(
             settings=settings,
@@ -122,7 +150,16 @@ async def running(
             reads=Reads(clock=clock, default_per_minute=settings.read_requests_per_minute),
             health=Health(clock=clock, server_time=server_time),
             work=work,
-            submitting=_means(settings, database=database, work=work, clock=clock, on_step=on_step),
+            submitting=_means(
+                settings,
+                database=database,
+                work=work,
+                clock=clock,
+                on_step=on_step,
+                metrics=metrics,
+            ),
+            metrics=metrics,
+            tracer=tracer,
         )
         loops = [group.create_task(loop) for loop in background(parts, on_step=on_step)]
         servers = await _serve(parts, group, ports, shared=shared is not None)
@@ -130,8 +167,9 @@ async def running(
         _say_started(started, parts)
         try:
             yield started
+            await go_on(parts, servers, hurried=hurried or asyncio.Event())
         finally:
-            await _drain(parts, servers)
+            await drain(parts, servers)
             for loop in loops:
                 loop.cancel()
             _log.info("gateway_stopped")
@@ -140,15 +178,14 @@ async def running(
 async def _serve(
     parts: Parts, group: asyncio.TaskGroup, ports: Ports, *, shared: bool
 ) -> list[Server]:
+    shutdown_seconds = parts.settings.shutdown_seconds
     return [
-        await serve(
-            group,
-            app,
-            listening,
-            shutdown_seconds=parts.settings.shutdown_seconds,
-            shared=shared,
+        await serve(group, app, listening, shutdown_seconds=seconds, shared=shared)
+        for app, listening, seconds in (
+            (api_app(parts), ports.api, shutdown_seconds),
+            # Asked to the end, and then by nobody whom the end has to wait for.
+            (_ops(parts), ports.ops, min(shutdown_seconds, _OPS_SECONDS)),
         )
-        for app, listening in ((api_app(parts), ports.api), (_ops(parts), ports.ops))
     ]
 
 
@@ -167,6 +204,7 @@ def _means(
     work: Work,
     clock: Clock,
     on_step: Callable[[str], None],
+    metrics: Metrics,
 ) -> Means:
     return Means(
         database=database,
@@ -177,6 +215,7 @@ def _means(
         first_poll_seconds=settings.poll_interval_seconds,
         disclose_budgets=settings.disclose_budgets,
         budget_basis=settings.budget_basis,
+        metrics=metrics.videos,
     )
 
 
@@ -198,14 +237,12 @@ def _fetches(
 
 
 def _ops(parts: Parts) -> ASGIApp:
-    metrics = metrics_endpoint(
-        parts.database, clock=parts.clock, max_projects=parts.settings.metrics_max_projects
-    )
-    return ops_app(parts.health, metrics)
+    return ops_app(parts.health, metrics_endpoint(parts))
 
 
 def _say_started(started: Running, parts: Parts) -> None:
     settings = parts.settings
+    parts.metrics.process.built(version=__version__, catalogue_sha256=parts.catalogue.sha256)
     _log.info(
         "gateway_started",
         version=__version__,
@@ -218,17 +255,3 @@ def _say_started(started: Running, parts: Parts) -> None:
         ops_port=started.ops_port,
         catalogue_sha256=parts.catalogue.sha256,
     )
-
-
-async def _drain(parts: Parts, servers: Sequence[Server]) -> None:
-    """Be unready, let requests and submits finish, then stop; health is answered to the end."""
-    api, ops = servers
-    parts.health.draining = True
-    until = parts.clock.elapsed() + parts.settings.shutdown_seconds
-    await stop(api)
-    with contextlib.suppress(DatabaseUnavailable):
-        await parts.authenticator.write_used()
-    left = await parts.work.drain(seconds=until - parts.clock.elapsed())
-    if left:
-        _log.error("shutdown_with_work_left", submits=left)
-    await stop(ops)

@@ -2,20 +2,24 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator
-from typing import Any
+from functools import partial
+from typing import Any, Final
 
 from gateway.alerts.deliver import Delivering, deliver_forever
 from gateway.api.auth import write_used_forever
 from gateway.api.health import watch
 from gateway.api.parts import Parts
+from gateway.billing.audit_turns import ANSWER_SECONDS, Auditing, audit_forever
 from gateway.mirror.backlog import Watching, watch_forever
 from gateway.mirror.retention import Retaining, retain_forever
 from gateway.mirror.throttle import Throttle
 from gateway.mirror.verify import Verifying
 from gateway.mirror.verify_turns import log_verified, verify_forever
-from gateway.setup import mail_settings
+from gateway.setup import mail_settings, open_as_it_is
 from gateway.videos.janitor import Cleaning, clean_forever
 from gateway.videos.poller import Polling, poll_forever
+
+HOUR_SECONDS: Final = 3_600
 
 
 def loops(parts: Parts, *, on_step: Callable[[str], None]) -> Iterator[Coroutine[Any, Any, None]]:
@@ -35,6 +39,8 @@ def loops(parts: Parts, *, on_step: Callable[[str], None]) -> Iterator[Coroutine
             patience_seconds=settings.patience_seconds,
             on_completed=parts.mirror.wake,
             on_step=on_step,
+            metrics=parts.metrics.videos,
+            tracer=parts.tracer,
         )
     )
     yield parts.mirror.run()
@@ -50,6 +56,8 @@ def loops(parts: Parts, *, on_step: Callable[[str], None]) -> Iterator[Coroutine
             wake=asyncio.Event(),
             on_step=on_step,
             jitter=parts.clock.chance,
+            metrics=parts.metrics.alerts,
+            tracer=parts.tracer,
         )
     )
     yield retain_forever(
@@ -63,13 +71,27 @@ def loops(parts: Parts, *, on_step: Callable[[str], None]) -> Iterator[Coroutine
         )
     )
     yield from _verify(parts)
-    yield clean_forever(Cleaning(database=parts.database, store=parts.store, clock=parts.clock))
+    yield from _audit(parts)
+    yield clean_forever(
+        Cleaning(
+            database=parts.database,
+            store=parts.store,
+            clock=parts.clock,
+            metrics=parts.metrics.videos,
+        )
+    )
     yield write_used_forever(parts.authenticator)
     if settings.database_direct_url:
         yield _listen(parts)
     if settings.database_path is None:
         yield parts.health.server_time.measure_forever(parts.database)
-    yield watch(parts.health, database=parts.database, store=parts.store)
+    yield parts.metrics.process.watch()
+    yield watch(
+        parts.health,
+        database=parts.database,
+        store=parts.store,
+        metrics=parts.metrics.process,
+    )
 
 
 def _listen(parts: Parts) -> Coroutine[Any, Any, None]:
@@ -96,3 +118,16 @@ def _verify(parts: Parts) -> Iterator[Coroutine[Any, Any, None]]:
             told=log_verified,
         )
         yield verify_forever(verifying, days=settings.verify_days)
+
+
+def _audit(parts: Parts) -> Iterator[Coroutine[Any, Any, None]]:
+    settings = parts.settings
+    if settings.audit_hours:
+        yield audit_forever(
+            Auditing(
+                database=parts.database,
+                apart=partial(open_as_it_is, settings, answer_seconds=ANSWER_SECONDS),
+                clock=parts.clock,
+                interval_seconds=settings.audit_hours * HOUR_SECONDS,
+            )
+        )

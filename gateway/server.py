@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 import uvicorn
@@ -29,6 +30,20 @@ _TURN_CONNECTIONS: Final = 4
 _TURN_SECONDS: Final = 0.001
 # After a connection that could not be accepted: there may be no descriptors left for the moment.
 _PAUSE_SECONDS: Final = 0.5
+_CLOSE: Final = (b"connection", b"close")
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """What a process has been told of its end.
+
+    Attributes:
+        asked: it is to end, in order.
+        hurried: without the drain delay; whoever waits for that need not.
+    """
+
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
+    hurried: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Ports(NamedTuple):
@@ -93,6 +108,15 @@ class Server(uvicorn.Server):
             config=self.config, server_state=self.server_state, app_state=self.lifespan.state
         )
 
+    def keep_no_connection(self) -> None:
+        """Go on serving, but close every connection with its next answer.
+
+        Whoever has kept one, such as a load balancer, comes back by another, and is not caught in
+        the middle of a request when all are closed.
+        """
+        self.config.encoded_headers.append(_CLOSE)  # of what uvicorn puts together with each Date
+        self.server_state.default_headers.append(_CLOSE)  # of what it has put together last
+
     def stop(self) -> None:
         """Stop listening, and end once what is in flight is answered."""
         self.should_exit = True
@@ -139,6 +163,13 @@ async def serve(
     group.create_task(server.serve([] if shared else [listening]))
     await server.listening.wait()
     return server
+
+
+async def wait_unless(hurried: asyncio.Event, *, seconds: float) -> None:
+    """Wait for so long, or until hurried."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await hurried.wait()
 
 
 async def stop(server: Server) -> None:

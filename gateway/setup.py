@@ -1,11 +1,14 @@
 """What do the settings mean: which catalogue, which database, which upstreams?"""
 
 import importlib.resources
+import os
+import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import cast
 
+from gateway import __version__
 from gateway.alerts.mail import MailSettings, Security
 from gateway.billing.catalogue import Catalogue
 from gateway.billing.catalogue_file import CatalogueError, read_catalogue
@@ -19,6 +22,8 @@ from gateway.db.url import DatabaseUrlError
 from gateway.store import ContentStore
 from gateway.store.opening import open_store_url
 from gateway.store.url import StoreUrlError
+from gateway.telemetry.metrics.labels import Known, Sold
+from gateway.telemetry.traces import UNTRACED, Fact, Tracer
 from gateway.upstream.client import UpstreamSettings
 from gateway.upstream.replies import OutcomeRules
 
@@ -52,6 +57,19 @@ def load_catalogue(settings: Settings) -> Catalogue:
     if missing:
         raise SettingsError(missing)
     return catalogue
+
+
+def known_labels(settings: Settings, catalogue: Catalogue) -> Known:
+    """Return what closes the lists of labels that differ from gateway to gateway."""
+    return Known(
+        upstreams=[one.name for one in settings.all_upstreams()],
+        models=list(catalogue.models),
+        sold=[
+            Sold(model.id, size, seconds)
+            for model in catalogue.models.values()
+            for size, seconds, _ in model.offers()
+        ],
+    )
 
 
 @asynccontextmanager
@@ -106,6 +124,37 @@ async def open_as_it_is(
 
 
 @asynccontextmanager
+async def open_tracer(settings: Settings, *, clock: Clock) -> AsyncIterator[Tracer]:
+    """Yield what says where spans go; leaving it sends what is left, for a few seconds.
+
+    Raises:
+        SettingsError: the library for it is not installed.
+    """
+    if not settings.trace_url:
+        yield UNTRACED
+        return
+    # Only here: a gateway that tells nobody needs no library for it.
+    try:
+        from gateway.telemetry.exporting import exporting  # noqa: PLC0415 - see above
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] != "opentelemetry":
+            raise
+        raise SettingsError(
+            ["trace_url needs OpenTelemetry: pip install 'video-gateway[traces]'"]
+        ) from error
+    service: dict[str, Fact] = {
+        "service.name": "video-gateway",
+        "service.version": __version__,
+        "service.instance.id": clock.new_id("gateway"),
+        "host.name": socket.gethostname(),
+        "process.pid": os.getpid(),
+    }
+    url, sample_ppm = settings.trace_url, settings.trace_sample_ppm
+    async with exporting(url, sample_ppm=sample_ppm, service=service) as tracer:
+        yield tracer
+
+
+@asynccontextmanager
 async def open_store(settings: Settings) -> AsyncIterator[ContentStore]:
     """Yield the store of the settings; nothing is sent to it yet.
 
@@ -151,6 +200,7 @@ def upstream_settings(config: UpstreamConfig) -> UpstreamSettings:
         retention_seconds=config.retention_seconds,
         pass_unknown_parameters=config.pass_unknown_parameters,
         cost_multiplier_ppm=config.cost_multiplier_ppm,
+        send_traceparent=config.send_traceparent,
         rules=OutcomeRules(
             unknown_codes=frozenset(config.unknown_codes),
             bad_gateway_is_refusal=config.bad_gateway_is_refusal,

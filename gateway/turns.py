@@ -7,7 +7,7 @@ so a turn may take its time, and what a process that died had claimed is due aga
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 import structlog
 
@@ -22,7 +22,7 @@ class Claimed(Protocol):
     """A row that is ours until its lease ends."""
 
     @property
-    def log_facts(self) -> Mapping[str, str]:
+    def log_facts(self) -> Mapping[str, Any]:
         """What of it goes into the log lines about its turn, such as `video_id`."""
         ...
 

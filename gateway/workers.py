@@ -26,12 +26,15 @@ from typing import Final
 import structlog
 
 from gateway.config import Settings
-from gateway.server import Ports, port_of
+from gateway.server import Ports, Stop, port_of, wait_unless
+from gateway.telemetry.metrics.sharing import forget
 
+# The number of this process among those that count; workers have those from 1 on.
+PARENT: Final = 0
 BEAT_SECONDS: Final = 1.0
 # How long a worker may say nothing. Nothing in it may hold up its loop for so long.
 SILENT_SECONDS: Final = 30.0
-# Beyond `shutdown_seconds`: what is claimed is given back, and the database closed.
+# Beyond drain delay and `shutdown_seconds`: what is claimed is given back, the database closed.
 _ENDING_SECONDS: Final = 60.0
 # Who has lived for so long is started anew at once.
 _STEADY_SECONDS: Final = 60.0
@@ -45,43 +48,44 @@ _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What a worker is told when it begins; `api` and `ops` are descriptors."""
+    """What a worker is told when it begins; `api` and `ops` are descriptors.
+
+    Attributes:
+        counting: the folder in which all workers keep what they count.
+    """
 
     number: int
     settings: Settings
     api: int
     ops: int
+    counting: Path
 
 
 async def run_workers(
     settings: Settings,
     ports: Ports,
     *,
-    stop: asyncio.Event,
+    stop: Stop,
+    counting: Path,
     silent_seconds: float = SILENT_SECONDS,
 ) -> int:
     """Serve with as many processes as the settings say until told to stop, and close the ports.
 
+    Args:
+        settings: what they are told.
+        ports: what they serve on.
+        stop: what they are told of it.
+        counting: a folder for what they count, of which this process is number PARENT.
+        silent_seconds: how long a worker may say nothing.
+
     Returns:
         The exit code: 0 if every worker has ended in order; if one could not begin, its own.
     """
-    crew = _Crew(settings, ports, stop, silent_seconds)
-    begun = [asyncio.Event() for _ in range(settings.workers)]
+    crew = _Crew(settings, ports, stop, counting, silent_seconds)
     async with asyncio.TaskGroup() as group:
-        group.create_task(_close_on_stop(ports, stop))
-        for number, event in enumerate(begun, start=1):
-            group.create_task(_keep(crew, number, event))
-            if number == 1:
-                await event.wait()
-        for event in begun:
-            await event.wait()
-        if not stop.is_set():
-            _log.info(
-                "workers_started",
-                workers=settings.workers,
-                port=port_of(ports.api),
-                ops_port=port_of(ports.ops),
-            )
+        closing = group.create_task(_close_on_stop(crew))
+        await _keep_all(crew)
+        closing.cancel()
     _log.info("workers_stopped", exit_code=crew.exit_code)
     return crew.exit_code
 
@@ -92,7 +96,8 @@ class _Crew:
 
     settings: Settings
     ports: Ports
-    stop: asyncio.Event
+    stop: Stop
+    counting: Path
     silent_seconds: float
     exit_code: int = 0
 
@@ -113,11 +118,28 @@ class _Life:
     exit_code: int = 0
 
 
-async def _close_on_stop(ports: Ports, stop: asyncio.Event) -> None:
-    await stop.wait()
-    # The workers close theirs. Nobody accepts any more, so nobody is to wait for it.
-    for listening in ports:
-        listening.close()
+async def _close_on_stop(crew: _Crew) -> None:
+    try:
+        await crew.stop.asked.wait()
+        await wait_unless(crew.stop.hurried, seconds=crew.settings.drain_delay_seconds)
+    finally:
+        # The workers close theirs, or are gone. Nobody accepts, so nobody is to wait for it.
+        for listening in crew.ports:
+            listening.close()
+
+
+async def _keep_all(crew: _Crew) -> None:
+    begun = [asyncio.Event() for _ in range(crew.settings.workers)]
+    async with asyncio.TaskGroup() as group:
+        for number, event in enumerate(begun, start=1):
+            group.create_task(_keep(crew, number, event))
+            if number == 1:
+                await event.wait()
+        for event in begun:
+            await event.wait()
+        if not crew.stop.asked.is_set():
+            api, ops = map(port_of, crew.ports)
+            _log.info("workers_started", workers=len(begun), port=api, ops_port=ops)
 
 
 async def _keep(crew: _Crew, number: int, begun: asyncio.Event) -> None:
@@ -127,9 +149,9 @@ async def _keep(crew: _Crew, number: int, begun: asyncio.Event) -> None:
     """
     quick_deaths = 0
     try:
-        while not crew.stop.is_set():
+        while not crew.stop.asked.is_set():
             life = await _live(crew, number, begun)
-            if crew.stop.is_set():
+            if crew.stop.asked.is_set():
                 if life.served and life.exit_code:
                     _say_died(number, life)
                     crew.exit_code = crew.exit_code or _FAILED
@@ -137,11 +159,11 @@ async def _keep(crew: _Crew, number: int, begun: asyncio.Event) -> None:
                 if life.exit_code < 0:  # what ends by itself has said why
                     _say_died(number, life)
                 crew.exit_code = max(life.exit_code, _FAILED)
-                crew.stop.set()
+                crew.stop.asked.set()
             else:
                 _say_died(number, life)
                 quick_deaths = 0 if life.seconds > _STEADY_SECONDS else quick_deaths + 1
-                await _pause(crew.stop, seconds=_back_off(quick_deaths))
+                await wait_unless(crew.stop.asked, seconds=_back_off(quick_deaths))
     finally:
         begun.set()
 
@@ -157,12 +179,6 @@ def _back_off(quick_deaths: int) -> float:
     return min(_MAX_BACK_OFF_SECONDS, 2.0 ** (quick_deaths - 2))
 
 
-async def _pause(stop: asyncio.Event, *, seconds: float) -> None:
-    with suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await stop.wait()
-
-
 async def _live(crew: _Crew, number: int, begun: asyncio.Event) -> _Life:
     """Let one process serve, and return what became of it."""
     life = _Life()
@@ -175,6 +191,7 @@ async def _live(crew: _Crew, number: int, begun: asyncio.Event) -> _Life:
             group.create_task(_end_on_stop(crew, life, process)),
         )
         life.exit_code = await process.wait()
+        forget(crew.counting, worker=number)
         for task in beside:
             task.cancel()
     life.seconds = loop.time() - since
@@ -191,15 +208,14 @@ async def _started(
     with theirs:
         # Its own session: a Ctrl-C in the terminal reaches it once, and in order, from here.
         process = await asyncio.create_subprocess_exec(
-            *_interpreter(),
-            *("-m", _MODULE, str(theirs.fileno())),
+            *(*_interpreter(), "-m", _MODULE, str(theirs.fileno())),
             pass_fds=(theirs.fileno(), api, ops),
             stdin=asyncio.subprocess.DEVNULL,
             start_new_session=True,
         )
     reader, writer = await asyncio.open_unix_connection(sock=ours)
     try:
-        writer.write(pickle.dumps(Told(number, crew.settings, api, ops)))
+        writer.write(pickle.dumps(Told(number, crew.settings, api, ops, crew.counting)))
         yield process, reader
     finally:
         writer.close()
@@ -233,14 +249,20 @@ async def _watch(
 
 
 async def _end_on_stop(crew: _Crew, life: _Life, process: asyncio.subprocess.Process) -> None:
-    await crew.stop.wait()
-    with suppress(ProcessLookupError):
-        process.send_signal(signal.SIGTERM)
+    await crew.stop.asked.wait()
+    _signal(process, signal.SIGTERM)
+    await wait_unless(crew.stop.hurried, seconds=crew.settings.drain_delay_seconds)
+    if crew.stop.hurried.is_set():
+        _signal(process, signal.SIGINT)
     await asyncio.sleep(crew.settings.shutdown_seconds + _ENDING_SECONDS)
     _kill(life, process)
 
 
 def _kill(life: _Life, process: asyncio.subprocess.Process) -> None:
     life.hung = True
+    _signal(process, signal.SIGKILL)
+
+
+def _signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
     with suppress(ProcessLookupError):
-        process.kill()
+        process.send_signal(number)

@@ -55,8 +55,8 @@ ON_BOTH = frozenset(
         "poller orphans janitor adoption reconciliation_world listing paging first_admin_key",
         "assets mirror mirror_machine mirror_status mirror_faults backlog ring db_migrate",
         "retention eviction verify gc alerts_outbox alerts_deliver alerts_crashes admin_spend",
-        "cli_ledger cli_sums cli_orphans cli_retention admin_costs admin_audit_logs",
-        "server_time changes workers rolling_update",
+        "cli_ledger audit_turns cli_sums cli_orphans cli_retention admin_costs admin_audit_logs",
+        "server_time changes workers rolling_update traces draining readiness secrets",
     )
     for name in names.split()
 )
@@ -375,6 +375,21 @@ class Serving:
             trust_env=False,
             timeout=60,
         )
+
+    def said(self, event: str) -> list[dict[str, Any]]:
+        """Return the lines of its log with an event's name."""
+        lines = [json.loads(line) for line in self.printed if line.startswith("{")]
+        return [line for line in lines if line["event"] == event]
+
+    async def logged(self, event: str, *, times: int = 1) -> list[dict[str, Any]]:
+        """Wait for so many lines with an event's name."""
+
+        async def met() -> list[dict[str, Any]] | None:
+            found = self.said(event)
+            return found if len(found) >= times else None
+
+        found: list[dict[str, Any]] = await eventually(met)
+        return found
 
     async def stop(self, number: int = signal.SIGTERM) -> int:
         """Send a signal, wait for the end of the process, and return its exit code."""

@@ -21,6 +21,7 @@ from typing import Any
 
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 from databases import opened_at
+from prometheus_client import CollectorRegistry
 
 from gateway.alerts.deliver import Delivering, deliver_forever
 from gateway.alerts.mail import MailSettings
@@ -29,6 +30,7 @@ from gateway.db.database import Database
 from gateway.db.migrate import migrate
 from gateway.db.opening import open_database_url
 from gateway.db.script import Script, Sql
+from gateway.telemetry.metrics.alerts import AlertMetrics
 
 NOW = int(datetime(2026, 11, 30, 23, 0, tzinfo=UTC).timestamp())
 SECRET = "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz"
@@ -224,6 +226,7 @@ def means(database: Database, clock: Clock, **changes: Any) -> Delivering:
         "wake": asyncio.Event(),
         "on_step": lambda _: None,
         "jitter": lambda: 0.0,
+        "metrics": AlertMetrics(CollectorRegistry()),
     }
     return Delivering(database=database, clock=clock, **(defaults | changes))
 

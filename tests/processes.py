@@ -39,6 +39,23 @@ PAST_A_TURN_SECONDS = 75
 COMMAND_SECONDS = 30
 
 
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+async def gone(pids: list[int], *, seconds: float) -> None:
+    """Wait until none of these processes is left."""
+
+    async def met() -> bool:
+        return not any(map(is_alive, pids))
+
+    await eventually(met, seconds=seconds)
+
+
 @dataclass
 class Process:
     """One gateway process; its log, and every step it reached, are read as they come."""

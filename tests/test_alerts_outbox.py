@@ -48,7 +48,13 @@ async def test_a_claim_lasts_for_its_lease_and_is_counted(database: Database) ->
     assert (first.claim_number, first.attempts) == (1, 1)
     assert (second.claim_number, second.attempts) == (2, 2)
     assert second.crossing == first.crossing
-    assert first.log_facts == {"delivery_id": "alert_1:2026-11-01:10000000"}
+    assert first.log_facts == {
+        "delivery_id": "alert_1:2026-11-01:10000000",
+        "alert_id": "alert_1",
+        "project_id": first.crossing.level_id,
+        "threshold_micros": first.crossing.threshold_micros,
+        "spent_micros": first.crossing.spent_micros,
+    }
 
 
 async def test_a_claim_that_was_lost_writes_nothing(database: Database) -> None:

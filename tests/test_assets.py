@@ -73,6 +73,9 @@ async def test_an_asset_is_claimed_with_what_is_needed_to_fetch_it(database: Dat
         expires_at=NOW + 900,
         attempts=1,
         sha256=None,
+        project_id="proj_a",
+        key_id="key_a",
+        traceparent=None,
     )
 
 
@@ -81,7 +84,15 @@ async def test_a_claim_says_what_is_to_be_downloaded_and_what_the_log_calls_it(
 ) -> None:
     mine = await claim(database)
     assert mine.wanted == Wanted("asset_1", "default", "up_1", "video")
-    assert mine.log_facts == {"video_id": "vid_1"}
+    assert mine.log_facts == {
+        "video_id": "vid_1",
+        "variant": "video",
+        "asset_id": "asset_1",
+        "upstream": "default",
+        "upstream_id": "up_1",
+        "project_id": "proj_a",
+        "key_id": "key_a",
+    }
 
 
 async def test_one_asset_is_claimed_only_while_it_is_due(database: Database) -> None:

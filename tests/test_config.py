@@ -80,6 +80,7 @@ def test_every_setting_can_be_set_in_file_and_environment(tmp_path: Path, name: 
         "log_format": "json",
         "smtp_from": "Alerts <alerts@example.org>",
         "front_server": "x-accel-redirect",
+        "trace_url": "http://localhost:4318/v1/traces",
     }
     # What some of them need beside them.
     beside = {
@@ -94,7 +95,7 @@ def test_every_setting_can_be_set_in_file_and_environment(tmp_path: Path, name: 
     if isinstance(default, bool):
         value, written = not default, str(not default).lower()
     elif isinstance(default, int):
-        value = default + 1
+        value = default - 1 if name == "trace_sample_ppm" else default + 1  # all of them at most
         written = str(value)
     elif isinstance(default, tuple):
         value, written = ("create", "remix"), '["create", "remix"]'
@@ -228,6 +229,7 @@ def test_upstreams_that_are_no_tables_are_a_problem(tmp_path: Path, value: str) 
     ("name", "value"),
     [
         *[("upstream_base_url", url) for url in ("", "api", "ftp://x", "http://", "http://[::1")],
+        *[("upstream_base_url", url) for url in ("http://me@x", "http://me:secret@x/v1")],
         *[("upstream_base_url", url) for url in ("http://x:99999", "http://x/?a=1", "http://x/#a")],
         *[("database_url", url) for url in ("", "sqlite:///", "sqlite:///:memory:", "x.db")],
         *[("database_url", url) for url in ("postgresql://", "postgresql://h/", "mysql://h/x")],
@@ -240,6 +242,8 @@ def test_upstreams_that_are_no_tables_are_a_problem(tmp_path: Path, value: str) 
         *[("smtp_from", value) for value in ("nobody", "Alerts", "a@", "a@b@c", "a b@example.org")],
         *[("budget_basis", ""), ("smtp_security", "STARTTLS"), ("read_requests_per_minute", -1)],
         *[("smtp_port", value) for value in (0, 65_536)],
+        *[("trace_url", url) for url in ("on", "127.0.0.1:4318", "http://me:secret@collector/x")],
+        *[("trace_sample_ppm", value) for value in (-1, 1_000_001)],
     ],
 )
 def test_a_value_that_cannot_work_is_refused_before_anything_starts(

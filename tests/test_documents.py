@@ -13,6 +13,7 @@ from gateway.alerts import deliver
 from gateway.cli.root import main
 from gateway.config import PREFIX, UpstreamConfig, settings_fields
 from gateway.mirror import retention, turn
+from gateway.telemetry.metrics.log import ALARMS
 from gateway.videos import poller, submit
 
 ROOT = Path(__file__).parent.parent
@@ -107,7 +108,7 @@ def test_every_alarm_is_in_the_readme_and_the_reverse() -> None:
         for event in alarm.findall(path.read_text(encoding="utf-8"))
     }
     paragraph = README.split("**Alarms**")[1].split("\n\n")[0]
-    assert set(re.findall(r"`([a-z_]+_[a-z_]+)`", paragraph)) == raised
+    assert set(re.findall(r"`([a-z_]+_[a-z_]+)`", paragraph)) == raised == set(ALARMS)
 
 
 def test_every_step_is_in_the_map() -> None:

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from prometheus_client import CollectorRegistry
 from starlette.types import Message, Receive, Scope, Send
 
 from gateway import errors
@@ -15,6 +16,7 @@ from gateway.errors import (
     PriceLimitExceeded,
     RateLimitExceeded,
 )
+from gateway.telemetry.metrics.edge import HttpMetrics
 
 
 async def answer(error: GatewayError) -> tuple[int, dict[str, str], dict[str, object]]:
@@ -32,7 +34,8 @@ async def answer(error: GatewayError) -> tuple[int, dict[str, str], dict[str, ob
         sent.append(message)
 
     scope = {"type": "http", "method": "POST", "raw_path": b"/v1/videos", "headers": []}
-    await Edge(app, clock=system_clock())(scope, receive, send)
+    edge = Edge(app, clock=system_clock(), metrics=HttpMetrics(CollectorRegistry()))
+    await edge(scope, receive, send)
     start, body = sent
     headers = {name.decode(): value.decode() for name, value in start["headers"]}
     found: dict[str, object] = json.loads(body["body"])["error"]

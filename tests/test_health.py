@@ -8,9 +8,10 @@ from pathlib import Path
 
 import httpx
 import pytest
-from conftest import LogLines, World, eventually, world
+from conftest import DEADLINE_SECONDS, LogLines, World, eventually, world
 
 from gateway.api.health import DATABASE_PATIENCE_SECONDS
+from gateway.db.migrate import read_migrations
 
 # In a process of its own: closing a file that SQLite has open here would drop its locks.
 BREAK = """
@@ -41,10 +42,13 @@ async def test_a_process_that_runs_is_alive_and_ready(studio: World) -> None:
     ready = await look(studio, "/readyz")
     assert (ready.status_code, ready.text) == (200, "ok")
     shown = await look(studio, "/readyz?verbose")
-    assert shown.json() == {
-        "ready": True,
-        "checks": {"not_draining": True, "database": True, "clock": True, "store": True},
-    }
+    said = shown.json()
+    checks = ("not_draining", "database", "migrations", "clock", "store")
+    assert (said["ready"], said["checks"]) == (True, dict.fromkeys(checks, True))
+    assert said["found"]["migrations"] == {"known": len(read_migrations()), "unfit": None}
+    assert said["found"]["clock"] == {"ahead_seconds": 0.0}
+    for name in ("database", "store"):
+        assert 0 <= said["found"][name]["since_answer_seconds"] < DEADLINE_SECONDS
     assert (await look(studio, "/healthz")).status_code == 404
 
 
@@ -134,6 +138,8 @@ async def test_without_its_database_for_ten_seconds_it_is_not_ready_until_it_is_
         await eventually(ready)
         await made.buy(key)
     assert [line["level"] for line in logged.lines("database_unavailable")] == ["error"]
+    (back,) = logged.lines("database_available")
+    assert back["duration_seconds"] > DATABASE_PATIENCE_SECONDS
     with sqlite3.connect(path) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
     connection.close()

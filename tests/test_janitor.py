@@ -9,12 +9,15 @@ from pathlib import Path
 
 from conftest import LogLines, World, eventually
 from databases import opened_at, writing
+from prometheus_client import CollectorRegistry
 
 from gateway.billing.balances import Account, accounting_day
 from gateway.billing.keys import NewKey
 from gateway.billing.ledger import Hold
 from gateway.db.database import Database
 from gateway.store.folder import FolderStore
+from gateway.telemetry.metrics.labels import Known
+from gateway.telemetry.metrics.videos import VideoMetrics
 from gateway.videos.attempts import IDEMPOTENCY_SECONDS, Intent
 from gateway.videos.janitor import ABANDONED_SECONDS, Cleaning, clean_forever
 from gateway.videos.opening import Submit, open_submit
@@ -33,6 +36,7 @@ async def cleaning(made: World, database: Database) -> AsyncIterator[None]:
                     database=database,
                     store=store,
                     clock=made.timeline.clock(),
+                    metrics=VideoMetrics(CollectorRegistry(), Known()),
                     turn_seconds=0.05,
                 )
             )
@@ -67,6 +71,7 @@ async def open_one(made: World, key: NewKey, video_id: str, *, lease_seconds: in
         kind="video",
         fields={},
         lease_ends_at=now + lease_seconds,
+        traceparent=f"00-{'a' * 32}-{'b' * 16}-01",
     )
     await made.database.run(lambda: open_submit(submit, now=now))
 
@@ -100,6 +105,7 @@ async def test_a_submit_without_an_outcome_is_an_orphan_once_its_lease_has_lapse
     assert await studio.adds_up()
     (alarm,) = logged.lines("video_orphaned")
     assert (alarm["level"], alarm["video_id"]) == ("error", "vid_lapsed")
+    assert alarm["trace_id"] == "a" * 32
 
 
 async def test_an_answer_that_comes_after_the_lease_has_lapsed_is_recorded_all_the_same(

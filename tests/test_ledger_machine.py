@@ -408,7 +408,7 @@ class Ledger(RuleBasedStateMachine):
             for video in self.model.videos
             if video.due_at is not None and video.due_at <= now and video.upstream_id is None
         ]
-        assert sorted(found) == sorted(video.id for video in lapsed)
+        assert sorted(one.video_id for one in found) == sorted(video.id for video in lapsed)
         for video in lapsed:
             video.orphan_reason = "lease_lapsed"
             self.model.leave(video, due_at=None)

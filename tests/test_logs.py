@@ -1,19 +1,12 @@
 """Does the log say what happened, one line a request, and never a secret?"""
 
-import json
-from pathlib import Path
+import logging
 from typing import Any
 
-import httpx
 import pytest
 import structlog
-from conftest import LogLines, World, environ_for, eventually, new_key, serving, settings_for
-from databases import bytes_of
+from conftest import LogLines, World
 
-from gateway.clock import system_clock
-from gateway.setup import open_database
-from gateway.simulator.control import Control
-from gateway.simulator.server import Simulator
 from gateway.telemetry.logs import configure_logs
 
 SECRET = "a purple walrus"
@@ -37,9 +30,15 @@ async def test_a_request_leaves_one_line_with_its_facts(studio: World, logged: L
         "route": "/v1/videos",
         "status": 200,
         "project": "studio",
+        "project_id": facts["project_id"],
         "key_id": key.id,
         "video_id": facts["id"],
+        "upstream": "default",
+        "upstream_id": answer.json()["id"],
+        "held_micros": 800_000,
         "cost_micros": 800_000,
+        "past_sunset": True,
+        **await upstream_ids(studio, facts["id"]),
     }
 
 
@@ -82,91 +81,90 @@ async def test_a_download_says_how_it_ended(studio: World, logged: LogLines) -> 
     await studio.mirrored(video_id)
     async with studio.client(key) as client:
         await client.get(f"/videos/{video_id}/content")
-    line = logged.lines("request")[-1]
-    assert (line["status"], line["ending"]) == (200, "sent")
+        await client.get(f"/videos/{video_id}/content", headers={"range": "bytes=10-19"})
+    whole, part = logged.lines("request")[-2:]
+    assert (whole["status"], whole["source"], whole["ending"]) == (200, "store", "sent")
+    assert (part["status"], part["sent_bytes"]) == (206, 10)
+    facts, asset = await studio.facts(video_id), await studio.asset(video_id)
+    assert asset is not None
+    assert whole["sent_bytes"] == asset["size_bytes"]
+    assert (whole["video_id"], whole["upstream_id"], whole["variant"]) == (
+        *(facts["id"], video_id, "video"),
+    )
 
 
-async def test_a_whole_run_tells_neither_prompts_nor_keys(tmp_path: Path) -> None:
-    async with Simulator() as simulator, Control(simulator.base_url) as control:
-        await control.settings(keys=[UPSTREAM_KEY])
-        settings = settings_for(tmp_path, simulator.base_url)
-        environ = environ_for(tmp_path, simulator.base_url, upstream_post_seconds=1)
-        environ["GATEWAY_UPSTREAM_API_KEY"] = UPSTREAM_KEY
-        async with (
-            serving(environ) as served,
-            open_database(settings, clock=system_clock()) as database,
-        ):
-            key = await new_key(database, system_clock())
-            async with served.client(key) as client:
-                await work(client, control)
-                wrong = {"authorization": f"Bearer {key.value[:-1]}"}
-                await client.get("/videos/none", headers=wrong)
-            assert await served.stop() == 0
-        printed = "".join(served.printed)
-    for line in served.printed:
-        json.loads(line)
-    events = {json.loads(line)["event"] for line in served.printed}
-    assert events >= {
-        "gateway_started",
-        "request",
-        "submit_accepted",
-        "submit_refused",
-        "submit_outcome_unknown",
-        "poll_said_nothing",
-        "video_completed",
-        "video_failed",
-        "video_mirrored",
-        "mirror_failed",
-        "gateway_stopped",
+async def test_a_create_that_failed_after_its_hold_names_video_and_upstream_request(
+    studio: World, logged: LogLines
+) -> None:
+    key = await studio.key()
+    async with studio.client(key) as client:
+        for prompt in ("[[500-executed]]", "[[refuse]]"):
+            await client.post("/videos", json={"prompt": prompt})
+    unknown, refused = logged.lines("request")
+    (orphan,) = logged.lines("submit_outcome_unknown")
+    (no,) = logged.lines("submit_refused")
+    for line, end in ((unknown, orphan), (refused, no)):
+        ids = await upstream_ids(studio, line["video_id"])
+        assert line.items() >= {"upstream": "default", "held_micros": 400_000}.items()
+        assert "cost_micros" not in line
+        for name in ("request_id", "video_id", "project", "project_id", "key_id", "upstream"):
+            assert end[name] == line[name]
+        assert end["relay_request_id"] == line["relay_request_id"] is not None
+        assert end["provider_request_id"] == line["provider_request_id"] is not None
+        assert 0 < end["duration_seconds"] <= line["duration_seconds"]
+        assert ids in ({}, {name: line[name] for name in ids})  # a refusal records none
+    assert (unknown["reason"], orphan["reason"]) == ("unknown_code", "unknown_code")
+    assert "released_micros" not in orphan
+    assert no["released_micros"] == 400_000
+
+
+async def test_what_happens_in_the_background_says_whose_it_is_and_what_has_moved(
+    studio: World, logged: LogLines
+) -> None:
+    key = await studio.key()
+    good = await studio.buy(key, "[[retrieve:500*1]] [[content:503*1]]")
+    bad = await studio.buy(key, "[[fail]]")
+    await studio.ended(bad)
+    await studio.mirrored(good)
+    facts = {video_id: await studio.facts(video_id) for video_id in (good, bad)}
+    events = {
+        "submit_accepted": good,
+        "poll_said_nothing": good,
+        "video_completed": good,
+        "mirror_failed": good,
+        "video_mirrored": good,
+        "video_failed": bad,
     }
-    for secret in (SECRET, "walrus", UPSTREAM_KEY, key.value, key.value[:-1], "Bearer"):
-        assert secret not in printed
-    kept = bytes_of(settings.database_url)
-    assert key.value.encode() not in kept
-    assert UPSTREAM_KEY.encode() not in kept
+    said = {}
+    for event, video_id in events.items():
+        (line,) = (
+            line for line in logged.lines(event) if line["video_id"] == facts[video_id]["id"]
+        )
+        whose = {
+            "upstream": "default",
+            "upstream_id": video_id,
+            "project_id": facts[video_id]["project_id"],
+            "key_id": key.id,
+        }
+        assert line.items() >= whose.items()
+        assert line["duration_seconds"] >= 0
+        said[event] = line
+    for event in ("submit_accepted", "poll_said_nothing", "video_completed", "mirror_failed"):
+        assert said[event]["relay_request_id"].isdecimal()
+        assert said[event]["provider_request_id"].startswith("req_")
+    assert said["video_completed"]["settled_micros"] == 400_000
+    assert said["video_completed"]["generation_seconds"] >= 0
+    assert said["video_failed"]["released_micros"] == 400_000
+    assert said["video_mirrored"]["size_bytes"] > 0
 
 
-async def work(client: httpx.AsyncClient, control: Control) -> None:
-    """Let everything happen that leaves a line, with a secret in each prompt."""
-    prompts = [
-        "",
-        "[[refuse]]",
-        "[[moderate]]",
-        "[[500-executed]]",
-        "[[500]]",
-        "[[hang]]",
-        "[[fail]]",
-        "[[retrieve:404*1]]",
-        "[[retrieve:html*1]]",
-        "[[content:html*1]]",
-    ]
-    bought = []
-    for prompt in prompts:
-        answer = await client.post("/videos", json={"prompt": f"{SECRET} {prompt}"})
-        if answer.status_code == 200:
-            bought.append(answer.json()["id"])
-    await control.fault("answer", operation="create", status=400, value=f'{{"error": "{SECRET}"}}')
-    await client.post("/videos", json={"prompt": SECRET})
-    await client.post("/videos", json={"prompt": SECRET, SECRET: SECRET})
-    await client.post("/videos", json={"prompt": SECRET, "model": SECRET})
-    await client.post("/videos", content=SECRET, headers={"content-type": "application/json"})
-    await client.get(f"/videos/{SECRET}", params={"key": SECRET})
-    await control.advance(100)
-
-    async def over() -> bool:
-        videos: list[dict[str, Any]] = [
-            (await client.get(f"/videos/{video_id}")).json() for video_id in bought
-        ]
-        contents = [
-            (await client.get(f"/videos/{video['id']}/content")).status_code
-            for video in videos
-            if video["status"] == "completed"
-        ]
-        return {video["status"] for video in videos} == {"completed", "failed"} and set(
-            contents
-        ) == {200}
-
-    await eventually(over)
+async def upstream_ids(made: World, video_id: str) -> dict[str, str]:
+    """Return what the upstream calls the request that a video was submitted with."""
+    ((provider, relay),) = await made.rows(
+        "SELECT provider_request_id, relay_request_id FROM videos WHERE id = $1", video_id
+    )
+    ids = {"provider_request_id": provider, "relay_request_id": relay}
+    return {name: value for name, value in ids.items() if value is not None}
 
 
 @pytest.mark.parametrize(
@@ -195,19 +193,69 @@ def test_a_defect_is_one_line_of_json_with_its_traceback(logged: LogLines) -> No
     assert "ValueError: invalid literal" in line["exception"]
 
 
-def test_a_defect_on_a_terminal_shows_no_local_of_any_frame(logged: LogLines) -> None:
-    configure_logs("console", stream=logged)
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_a_defect_shows_where_and_no_data_of_any_frame_or_message(
+    logged: LogLines, log_format: str
+) -> None:
+    configure_logs(log_format, stream=logged)
     log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
     def fails(prompt: str) -> None:
         secret = f"{prompt} and {UPSTREAM_KEY}"
-        int(secret[:0])
+        try:
+            int(secret)
+        except ValueError as error:
+            # As the driver of a database says it: cut off, and with a detail.
+            driver = LookupError(f"argument $1: '{prompt}...\nDETAIL: {secret}")
+            raise ExceptionGroup("several", [driver, KeyError(secret)]) from error
 
     try:
         fails(SECRET)
-    except ValueError:
+    except ExceptionGroup:
         log.exception("turn_failed")
     printed = logged.getvalue()
-    assert "ValueError: invalid literal" in printed
+    for shown in (
+        "in fails",
+        "ValueError: invalid literal for int() with base 10: '...'",
+        "LookupError: argument $1: ...",
+        "ExceptionGroup: several (2 sub-exceptions)",
+        "KeyError: '...'",
+    ):
+        assert shown in printed
     for secret in (SECRET, "walrus", UPSTREAM_KEY):
         assert secret not in printed
+
+
+def test_a_defect_of_the_program_itself_is_named_in_full(logged: LogLines) -> None:
+    log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
+    nothing: Any = None
+    try:
+        nothing.no_such_thing()
+    except AttributeError:
+        log.exception("turn_failed")
+    (line,) = logged.lines("turn_failed")
+    assert "no attribute 'no_such_thing'" in line["exception"]
+
+
+def test_what_libraries_say_is_a_line_of_the_log_too(logged: LogLines) -> None:
+    library = logging.getLogger("some.library")
+    library.info("left out")
+    library.warning("Odd request from '%s'", SECRET)
+    try:
+        int(SECRET)
+    except ValueError:
+        library.exception("Task exception was never retrieved\nfuture: %s", SECRET)
+    (warned,), (failed,) = logged.lines("library_warned"), logged.lines("library_failed")
+    assert (warned["level"], warned["library"]) == ("warning", "some.library")
+    assert warned["message"] == "Odd request from '...'"
+    assert (failed["level"], failed["message"]) == ("error", "Task exception was never retrieved")
+    assert "in test_what_libraries_say" in failed["exception"]
+    assert "walrus" not in logged.getvalue()
+
+
+def test_a_code_that_is_no_word_is_left_out(logged: LogLines) -> None:
+    log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
+    log.info("submit_refused", code=f"no {SECRET}", reason="refused:bad_word", error_code=None)
+    (line,) = logged.lines()
+    assert (line["code"], line["reason"]) == ("no_word", "refused:bad_word")
+    assert line["error_code"] is None

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from conftest import LogLines, Timeline, World, eventually, world
+from prometheus_client import CollectorRegistry
 
 from gateway.billing.audit_log import COMMAND, Change
 from gateway.billing.balances import Account, accounting_day
@@ -20,6 +21,8 @@ from gateway.db.script import Row, Script
 from gateway.simulator.rules import Asked
 from gateway.simulator.world import Settings as SimulatorSettings
 from gateway.simulator.world import execute
+from gateway.telemetry.metrics.labels import Known
+from gateway.telemetry.metrics.videos import VideoMetrics
 from gateway.upstream.client import Upstream, UpstreamSettings
 from gateway.upstream.envelopes import RequestIds
 from gateway.upstream.replies import Accepted
@@ -387,6 +390,7 @@ async def test_a_poll_that_hangs_holds_up_no_other_and_is_made_again(tmp_path: P
                 typical_seconds={},
                 on_completed=lambda: None,
                 on_step=lambda _: None,
+                metrics=VideoMetrics(CollectorRegistry(), Known()),
             )
             loop = group.create_task(poll_forever(polling))
             await made.ended(other)

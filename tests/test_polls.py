@@ -119,7 +119,9 @@ async def test_a_completed_video_is_settled_and_its_content_is_due_at_once(
     database: Database,
 ) -> None:
     claim = await database.run(claim_one)
-    assert await database.run(partial(completed, claim)) == Ended(written=True)
+    assert await database.run(partial(completed, claim)) == Ended(
+        written=True, settled_micros=PRICE
+    )
     row = await one(database, "videos")
     assert (row["status"], row["completed_at"], row["due_at"]) == ("completed", NOW, None)
     asset = await one(database, "assets")
@@ -162,7 +164,7 @@ async def test_content_expires_when_the_object_says_so_in_unix_seconds(
 
 async def test_a_failed_video_costs_nothing(database: Database) -> None:
     claim = await database.run(claim_one)
-    assert await database.run(partial(failed, claim)) == Ended(written=True)
+    assert await database.run(partial(failed, claim)) == Ended(written=True, released_micros=PRICE)
     row = await one(database, "videos")
     assert (row["status"], row["failed_at"], row["due_at"]) == ("failed", NOW, None)
     assert json.loads(row["object"])["error"]["code"] == "unspecified"

@@ -40,6 +40,7 @@ from gateway.videos.orphans import RELEASE_MARGIN_SECONDS, release_orphan, settl
 from gateway.videos.polls import write_completed, write_failed
 from gateway.videos.reading import find_content, find_video, list_videos
 from gateway.videos.records import (
+    Lapsed,
     Recorded,
     orphan_lapsed,
     record_accepted,
@@ -169,7 +170,9 @@ async def test_a_submit_becomes_an_orphan_only_when_its_lease_has_lapsed(
     await orphan_four(database)
     end = NOW + LEASE_SECONDS
     assert await database.run(partial(orphan_lapsed, now=end - 1)) == []
-    assert await database.run(partial(orphan_lapsed, now=end)) == ["vid_1"]
+    assert await database.run(partial(orphan_lapsed, now=end)) == [
+        Lapsed("vid_1", "proj_a", "key_a", "default", None, "sora-2", PRICE)
+    ]
     assert await database.run(partial(orphan_lapsed, now=end + 1)) == []
     assert (await video(database))["orphan_reason"] == "lease_lapsed"
     assert (await video(database, 4))["orphan_reason"] == "broken"

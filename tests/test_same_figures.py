@@ -9,13 +9,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import httpx
 from conftest import ADMIN_KEY, World, command, world
 from databases import a_folder
 from hypothesis import given
 from hypothesis import strategies as st
 from ledger_tools import KEYS, examples, make_key
-from prometheus_client.parser import text_string_to_metric_families
+from metrics_tools import scrape
 from purchases import DAY_SECONDS, SINCE, UNTIL, Purchase, buy_all, purchases
 
 from gateway.billing.money import MICROS_PER_USD, parse_usd
@@ -89,15 +88,14 @@ async def of_csv(made: World) -> dict[str, int]:
 
 
 async def of_metrics(made: World) -> dict[str, int]:
-    async with httpx.AsyncClient(trust_env=False) as client:
-        answer = await client.get(f"http://127.0.0.1:{made.gateway.ops_port}/metrics")
+    found = await scrape(made.gateway.ops_port)
     return by_project(
         {
-            sample.labels["project_id"]: round(sample.value * MICROS_PER_USD)
-            for family in text_string_to_metric_families(answer.text)
-            for sample in family.samples
-            if sample.name == "video_gateway_ledger_spent_usd"
-            and (sample.labels["level"], sample.labels["period"]) == ("project", "total")
+            told["project_id"]: round(value * MICROS_PER_USD)
+            for (name, labels), value in found.series.items()
+            if name == "video_gateway_ledger_spent_usd"
+            and (told := dict(labels))["level"] == "project"
+            and told["period"] == "total"
         }
     )
 

@@ -40,6 +40,7 @@ class Served:
     address: tuple[str, int]
     server: uvicorn.Server
     endings: queue.Queue[str] = field(default_factory=queue.Queue)
+    taken: list[int] = field(default_factory=list)
 
     def url(self, key: str = "key") -> str:
         return f"http://{self.address[0]}:{self.address[1]}/{key}"
@@ -48,7 +49,7 @@ class Served:
         return self.endings.get(timeout=DEADLINE_SECONDS)
 
 
-def _app(store: FolderStore, endings: "queue.Queue[str]") -> Any:
+def _app(store: FolderStore, endings: "queue.Queue[str]", taken: list[int]) -> Any:
     async def app(
         scope: MutableMapping[str, Any],
         _receive: Callable[[], Awaitable[MutableMapping[str, Any]]],
@@ -65,6 +66,7 @@ def _app(store: FolderStore, endings: "queue.Queue[str]") -> Any:
                     sha256=SHA256,
                     filename="video_1.mp4",
                     headers={"x-request-id": "request_1"},
+                    taken=taken.append,
                     stalled_seconds=float(asked.get(b"x-stalled-seconds", b"20")),
                 )
         except StoreUnavailable:
@@ -82,8 +84,9 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     asyncio.run(_put(store, "key", CONTENT))
     asyncio.run(_put(store, "empty", b""))
     endings: queue.Queue[str] = queue.Queue()
+    taken: list[int] = []
     config = uvicorn.Config(
-        _app(store, endings),
+        _app(store, endings, taken),
         http=ConnectedHttp,
         loop="uvloop",
         lifespan="off",
@@ -96,7 +99,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         try:
-            yield Served(root, listener.getsockname(), server, endings)
+            yield Served(root, listener.getsockname(), server, endings, taken)
         finally:
             server.should_exit = True
             thread.join(DEADLINE_SECONDS)
@@ -131,6 +134,7 @@ def _until(condition: Callable[[], bool]) -> None:
 def test_a_get_brings_the_whole_content_and_says_what_it_is(
     served: Served, client: httpx.Client
 ) -> None:
+    served.taken.clear()
     answer = client.get(served.url())
     assert answer.status_code == 200
     assert answer.content == CONTENT
@@ -147,6 +151,7 @@ def test_a_get_brings_the_whole_content_and_says_what_it_is(
         "x-request-id": "request_1",
     }
     assert served.ending() == "sent"
+    assert sum(served.taken) == SIZE
 
 
 def test_a_head_says_the_same_without_content(served: Served, client: httpx.Client) -> None:
@@ -387,6 +392,7 @@ async def _fails_before_anything_is_sent(store: FolderStore, path: Path) -> None
         "headers": [],
         "extensions": {"gateway.connection": {"gateway.connection": None}},
     }
+    taken: list[int] = []
     async with store.reading("gone") as reading:
         os.truncate(path, 0)
         with pytest.raises(StoreUnavailable):
@@ -398,5 +404,7 @@ async def _fails_before_anything_is_sent(store: FolderStore, path: Path) -> None
                 sha256=SHA256,
                 filename="x",
                 headers={},
+                taken=taken.append,
             )
     assert sent == []
+    assert taken == []

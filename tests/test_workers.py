@@ -30,12 +30,14 @@ from conftest import (
     serving,
     settings_for,
 )
+from metrics_tools import Scrape, scrape
+from processes import gone, is_alive
 from starlette.types import Receive, Scope, Send
 
 from gateway.cli.worker import BEREFT_SECONDS
 from gateway.clock import system_clock
 from gateway.config import SettingsError, load
-from gateway.server import listen, open_ports, port_of, serve, stop
+from gateway.server import Stop, listen, open_ports, port_of, serve, stop
 from gateway.setup import open_database
 from gateway.simulator.control import Control
 from gateway.simulator.server import Simulator
@@ -62,18 +64,11 @@ class Crew:
 
     def said(self, event: str) -> list[dict[str, Any]]:
         """Return the lines of its log with an event's name."""
-        lines = [line for line in self.served.printed if line.startswith("{")]
-        return [line for line in map(json.loads, lines) if line["event"] == event]
+        return self.served.said(event)
 
     async def logged(self, event: str, *, times: int = 1) -> list[dict[str, Any]]:
         """Wait for so many lines with an event's name."""
-
-        async def met() -> list[dict[str, Any]] | None:
-            found = self.said(event)
-            return found if len(found) >= times else None
-
-        found: list[dict[str, Any]] = await eventually(met)
-        return found
+        return await self.served.logged(event, times=times)
 
     def pid(self, worker: int) -> int:
         """Return the process that serves, or last served, as this worker."""
@@ -132,23 +127,6 @@ async def crew(folder: Path, **changes: Any) -> AsyncIterator[Crew]:
             made = Crew(served, simulator, control, key.value, environ)
             await made.logged("workers_started")
             yield made
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
-async def gone(pids: list[int], *, seconds: float = DEADLINE_SECONDS) -> None:
-    """Wait until none of these processes is left."""
-
-    async def met() -> bool:
-        return not any(map(is_alive, pids))
-
-    await eventually(met, seconds=seconds)
 
 
 async def refused(environ: dict[str, str]) -> tuple[int | None, str]:
@@ -273,6 +251,45 @@ async def test_a_worker_that_is_killed_comes_back_and_its_videos_go_on(tmp_path:
         assert await made.served.stop() == 0
 
 
+async def test_workers_count_as_one_and_go_on_counting_where_one_has_died(tmp_path: Path) -> None:
+    async with crew(tmp_path) as made:
+
+        async def ask(client: httpx.AsyncClient) -> None:
+            await client.get("/videos/none")
+
+        async def each_has_answered() -> bool:
+            # A connection each, so that both have some.
+            for _ in range(8):
+                async with made.client() as client:
+                    await ask(client)
+            return len({line["worker"] for line in made.said("request")}) == WORKERS
+
+        async def counted() -> Scrape:
+            return await scrape(made.served.ops_port)
+
+        await eventually(each_has_answered)
+        before = await counted()
+        asked = len(made.said("request"))
+        assert before.sum("http_requests_total", code="404") == asked
+        assert before.sum("processes") == WORKERS
+        assert before.sum("build_info") == 1
+        assert before.sum("check_passing", check="database") == 1
+        os.kill(made.pid(1), signal.SIGKILL)
+        await made.logged("worker_died")
+        await made.logged("gateway_started", times=WORKERS + 1)
+
+        async def both_again() -> bool:
+            return (await counted()).sum("processes") == WORKERS
+
+        await eventually(both_again)
+        after = await counted()
+        assert after.sum("http_requests_total", code="404") == asked
+        # The parent serves nobody; its alarm is seen all the same.
+        assert after.sum("alarms_total", event="worker_died") == 1
+        assert after.families.keys() == before.families.keys()
+        assert await made.served.stop() == 0
+
+
 async def test_told_to_stop_all_workers_finish_what_is_in_flight_and_nobody_is_left(
     tmp_path: Path,
 ) -> None:
@@ -319,7 +336,7 @@ async def test_a_worker_that_hangs_is_killed_and_another_takes_its_place(
     tmp_path: Path, logged: LogLines, capfd: pytest.CaptureFixture[str]
 ) -> None:
     settings = settings_for(tmp_path, NOWHERE, workers=WORKERS)
-    stop_all = asyncio.Event()
+    stop_all = Stop()
     started: list[dict[str, Any]] = []
 
     async def have_started(count: int) -> bool:
@@ -333,13 +350,13 @@ async def test_a_worker_that_hangs_is_killed_and_another_takes_its_place(
     with open_ports(settings) as ports:
         async with asyncio.TaskGroup() as group:
             running = group.create_task(
-                run_workers(settings, ports, stop=stop_all, silent_seconds=2)
+                run_workers(settings, ports, stop=stop_all, counting=tmp_path, silent_seconds=2)
             )
             await eventually(lambda: have_started(WORKERS))
             os.kill(started[0]["pid"], signal.SIGSTOP)
             await eventually(has_died)
             await eventually(lambda: have_started(WORKERS + 1))
-            stop_all.set()
+            stop_all.asked.set()
     (died,) = logged.lines("worker_died")
     assert (died["pid"], died["hung"], running.result()) == (started[0]["pid"], True, 0)
 

@@ -37,6 +37,8 @@ from gateway.alerts.webhook import WEBHOOK_SECONDS, post_event
 from gateway.clock import Clock
 from gateway.db.database import Database
 from gateway.errors import DatabaseUnavailable
+from gateway.telemetry.metrics.alerts import DELIVERED, FAILED, GIVEN_UP, AlertMetrics
+from gateway.telemetry.traces import UNTRACED, Tracer, traced_turn
 from gateway.turns import LEASE_SECONDS, Loop, Turns
 
 STEPS: Final = ("alert.claimed", "alert.sent", "alert.recorded")
@@ -76,6 +78,8 @@ class Delivering:
     wake: asyncio.Event
     on_step: Callable[[str], None]
     jitter: Callable[[], float]
+    metrics: AlertMetrics
+    tracer: Tracer = UNTRACED
     tls: Callable[[], ssl.SSLContext] = ssl.create_default_context
     mail_seconds: float = MAIL_SECONDS
     webhook_seconds: float = WEBHOOK_SECONDS
@@ -91,7 +95,7 @@ async def deliver_forever(delivering: Delivering) -> None:
             wake=delivering.wake,
             claim=partial(_claim, delivering),
             renew=partial(_renew, delivering),
-            turn=partial(deliver, delivering),
+            turn=traced_turn(delivering.tracer, "alert", partial(deliver, delivering)),
             give_back=partial(_give_back, delivering),
         )
     )
@@ -117,16 +121,26 @@ async def _give_back(delivering: Delivering, claims: Sequence[DeliveryClaim]) ->
 async def deliver(delivering: Delivering, claim: DeliveryClaim) -> None:
     """Make one claimed delivery, or write down why it failed and when it is tried again."""
     delivering.on_step("alert.claimed")
-    log = _log.bind(**claim.log_facts, attempt=claim.attempts)
+    begun = delivering.clock.elapsed()
+
+    def timed() -> structlog.typing.FilteringBoundLogger:
+        return _log.bind(
+            **claim.log_facts,
+            attempt=claim.attempts,
+            duration_seconds=round(delivering.clock.elapsed() - begun, 3),
+        )
+
     try:
-        await _deliver(delivering, claim, log=log)
+        note = await _send(delivering, claim, _channel(claim))
+        await _delivered(delivering, claim, note, log=timed())
     except DeliveryFailed as error:
-        await _fail(delivering, claim, error.reason, log=log)
+        await _fail(delivering, claim, error.reason, log=timed())
     except DatabaseUnavailable:
         # The lease ends, and it is tried again once there is a database to write into.
         raise
     # One turn: a defect would else come again at the end of every lease, for ever and unheard.
     except Exception:
+        log = timed()
         if claim.failure != DEFECT:
             log.exception("alert_defect")
         await _fail(delivering, claim, DEFECT, log=log)
@@ -144,13 +158,17 @@ def next_due(*, attempts: int, created_at: int, now: int, chance: float) -> int 
     return min(now + wait_seconds + int(wait_seconds * _JITTER * chance), gives_up_at)
 
 
-async def _deliver(
-    delivering: Delivering, claim: DeliveryClaim, *, log: structlog.typing.FilteringBoundLogger
+async def _delivered(
+    delivering: Delivering,
+    claim: DeliveryClaim,
+    note: str | None,
+    *,
+    log: structlog.typing.FilteringBoundLogger,
 ) -> None:
-    note = await _send(delivering, claim, _channel(claim))
     delivering.on_step("alert.sent")
     script = partial(write_delivered, claim, note=note, now=delivering.clock.now())
     if await delivering.database.run(script):
+        delivering.metrics.tried(DELIVERED)
         log.info("alert_delivered", failure=note)
     delivering.on_step("alert.recorded")
 
@@ -201,9 +219,11 @@ async def _fail(
     )
     if due_at is None:
         # Somebody wanted to know that money is spent and never will: a person has to tell them.
+        delivering.metrics.tried(GIVEN_UP)
         log.error("alert_not_delivered", failure=failure)
         await delivering.database.run(partial(write_given_up, claim, failure=failure, now=now))
         return
+    delivering.metrics.tried(FAILED)
     if failure != claim.failure:
         # The first of its kind: three days of the same reason are one line.
         log.warning("alert_delivery_failed", failure=failure, retry_seconds=due_at - now)

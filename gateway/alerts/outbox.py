@@ -6,9 +6,10 @@ that crosses the threshold.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from gateway.alerts.message import Crossing
+from gateway.billing.balances import KEY, PROJECT
 from gateway.db.leases import renew_lease
 from gateway.db.script import SKIP_LOCKED, Row, Script, Sql
 
@@ -36,9 +37,31 @@ class DeliveryClaim:
     failure: str | None
 
     @property
-    def log_facts(self) -> Mapping[str, str]:
-        """What the log calls it."""
-        return {"delivery_id": self.crossing.id}
+    def log_facts(self) -> Mapping[str, Any]:
+        """What the log says it is about."""
+        crossing = self.crossing
+        # project_id or key_id; the organization is the only one.
+        whose = {f"{crossing.level}_id": crossing.level_id}
+        return {
+            "delivery_id": crossing.id,
+            "alert_id": crossing.alert_id,
+            **(whose if crossing.level in {PROJECT, KEY} else {}),
+            "threshold_micros": crossing.threshold_micros,
+            "spent_micros": crossing.spent_micros,
+        }
+
+    @property
+    def traceparent(self) -> None:
+        """No video is what it is about: many together have made the spend cross."""
+        return
+
+
+def read_pending() -> Script[tuple[int, int | None]]:
+    """Return how many alerts are not delivered yet, and when the oldest rang (Unix seconds)."""
+    ((alerts, oldest_at),) = yield Sql(
+        "SELECT COUNT(*), MIN(created_at) FROM alert_deliveries WHERE due_at IS NOT NULL"
+    )
+    return alerts, oldest_at
 
 
 def claim_due(*, limit: int, lease_ends_at: int, now: int) -> Script[list[DeliveryClaim]]:

@@ -57,9 +57,12 @@ class Wanted:
 
 
 def check_health(parts: Parts) -> None:
-    """Refuse to buy while the process drains, or when content could not be kept."""
-    if parts.health.draining:
+    """Refuse to buy once the process ends or should, or when content could not be kept."""
+    if parts.health.refusing:
         raise Draining("This process is shutting down. Nothing was held.")
+    if parts.health.unfit is not None:
+        # What is held might not be recorded; a newer process is there, or about to be.
+        raise Draining("This process does not fit its database any more. Nothing was held.")
     if not parts.health.store_works:
         raise StoreUnavailable(
             "Content cannot be stored at the moment, so no video is bought. Nothing was held."
@@ -92,6 +95,7 @@ async def buy(parts: Parts, request: Request, key: Key, wanted: Wanted, *, offer
     upstream = upstream_offering(parts, wanted.order.upstream, offer)
     idempotency_key = idempotency_key_of(request)  # a dry run uses none, but refuses a wrong one
     if is_dry_run(request):
+        call(request).facts["dry_run"] = True
         return await dry_run(parts, key, wanted.order, basis=parts.submitting.basis(upstream))
     intent = await intent_of(
         request, wanted.order, files=wanted.body.files, idempotency_key=idempotency_key
@@ -135,6 +139,7 @@ async def _attempt(
             intent=intent,
             upstream=upstream,
             rate_card_sha256=parts.catalogue.sha256,
+            facts=call(request).facts,
         )
     )
     async with asyncio.TaskGroup() as group:
@@ -179,13 +184,15 @@ async def _wait_for(parts: Parts, request: Request, earlier: Earlier) -> Earlier
 
 
 def _created(parts: Parts, request: Request, submitted: Submitted, *, order: Order) -> Response:
-    call(request).facts |= {"video_id": submitted.video_id, "cost_micros": submitted.price_micros}
+    call(request).facts["cost_micros"] = submitted.price_micros
     headers = {
         **cost(submitted.price_micros),
         **poll_after(parts),
         **limits_left(parts, submitted.admitted),
         **notices(order, now=parts.clock.now()),
     }
+    if "deprecation" in headers:
+        call(request).facts["past_sunset"] = True
     ids = submitted.accepted.request_ids
     upstream_request_id = ids.relay or ids.provider
     if upstream_request_id is not None:

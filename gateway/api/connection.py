@@ -59,6 +59,7 @@ class Connection:
         start: int,
         end: int,
         at_hand: Callable[[int, int], Awaitable[None]],
+        taken: Callable[[int], None],
         stalled_seconds: float,
     ) -> int:
         """Send bytes of an open file as the body of the answer that was started (sendfile(2)).
@@ -71,6 +72,7 @@ class Connection:
             start: the first byte.
             end: the one behind the last; together they are the announced length.
             at_hand: waits until the bytes of a part can be read without waiting for a disk.
+            taken: told of each number of bytes that the connection has taken.
             stalled_seconds: how long the client may take nothing.
 
         Returns:
@@ -98,6 +100,7 @@ class Connection:
                     continue
                 except (BrokenPipeError, ConnectionResetError):
                     break
+                taken(sent)
                 at += sent
                 await asyncio.sleep(0)
         return at

@@ -118,6 +118,7 @@ class _Download:
         asked_at = parts.clock.elapsed()
         row = parts.mirrored.get(wanted)
         if row is not None:
+            self._note(row)
             return row
         row = await parts.database.read(
             lambda: find_content(
@@ -126,6 +127,7 @@ class _Download:
         )
         if row is None:
             raise no_such_video(upstream_id)
+        self._note(row)
         if row["status"] != COMPLETED:
             raise NotFound("Video is not ready yet, use GET /v1/videos/{video_id} to check status.")
         if row["asset_id"] is None or row["absent_at"] is not None:
@@ -137,6 +139,13 @@ class _Download:
         if row["mirrored_at"] is not None:
             parts.mirrored.put(wanted, row, asked_at=asked_at)
         return row
+
+    def _note(self, row: Row) -> None:
+        call(self._request).facts |= {
+            "video_id": row["video_id"],
+            "upstream_id": self._upstream_id,
+            "variant": self._variant,
+        }
 
     async def _is_on_its_way(self, row: Row) -> bool:
         """Tell whether a download may be joined, or begun, now."""
@@ -158,7 +167,15 @@ class _Download:
         try:
             async with self._parts.store.reading(row["asset_id"]) as reading:
                 if reading.size != row["size_bytes"]:
-                    _log.error("content_wrong_length", asset_id=row["asset_id"])
+                    _log.error(
+                        "content_wrong_length",
+                        video_id=row["video_id"],
+                        variant=self._variant,
+                        asset_id=row["asset_id"],
+                        project_id=self._project_id,
+                        size_bytes=reading.size,
+                        recorded_bytes=row["size_bytes"],
+                    )
                     raise StoreUnavailable("The content store holds less than it was given.")
                 await self._send_content(reading, row["content_type"], sha256=row["sha256"])
         except ContentMissing as error:
@@ -196,10 +213,17 @@ class _Download:
 
     async def _send_content(self, source: Source, content_type: str, *, sha256: str | None) -> None:
         facts = call(self._request).facts
-        facts["source"] = "upstream" if sha256 is None else "store"
+        name = facts["source"] = "upstream" if sha256 is None else "store"
+        facts["sent_bytes"] = 0
+
+        def taken(size_bytes: int) -> None:
+            facts["sent_bytes"] += size_bytes
+            self._parts.metrics.http.sent(name, size_bytes)
+
         facts["ending"] = await send_content(
             self._request.scope,
             self._send,
+            taken=taken,
             source=source,
             content_type=content_type,
             sha256=sha256,

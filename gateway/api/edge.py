@@ -16,12 +16,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.clock import Clock
 from gateway.errors import GatewayError, InternalError, MethodNotAllowed, NotFound
-from gateway.telemetry import metrics
+from gateway.telemetry.metrics.edge import HttpMetrics
 
 REQUEST_ID: Final = re.compile(r"[\w.-]{1,128}", re.ASCII)
 _CALL: Final = "gateway.call"
 _MILLISECOND_DIGITS: Final = 3
-_METHODS: Final = frozenset({"GET", "HEAD", "POST", "DELETE"})
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 
@@ -53,16 +52,19 @@ def call(request: Request) -> Call:
 class Edge:
     """The outermost ASGI application of the API."""
 
-    def __init__(self, app: ASGIApp, *, clock: Clock) -> None:
+    def __init__(self, app: ASGIApp, *, clock: Clock, metrics: HttpMetrics) -> None:
         self._app = app
         self._clock = clock
+        self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, and answer what it raises."""
         begun = self._clock.elapsed()
-        metrics.HTTP_IN_FLIGHT.inc()
+        self._metrics.begun()
         current = Call(request_id=self._request_id(scope))
         scope[_CALL] = current
+        # Of every line that the request leads to, also by work that outlives it.
+        structlog.contextvars.bind_contextvars(request_id=current.request_id)
         # Starlette raises its 404 and 405, instead of answering in plain text, under an app.
         scope["app"] = self
         scope["path"] = scope["raw_path"].decode("ascii", "replace")
@@ -86,16 +88,16 @@ class Edge:
         except ClientDisconnect:
             current.facts["ending"] = "client_left"
         except (GatewayError, HTTPException) as error:
-            await _answer_error(current, _told(error), answer)
+            await self._answer_error(current, _told(error), answer)
         except Exception:  # noqa: BLE001 - one of the two edges; the log has it
             _log.exception("request_failed", request_id=current.request_id)
-            await _answer_error(
+            await self._answer_error(
                 current, InternalError("The gateway has a defect; its log says more."), answer
             )
         finally:
             seconds = self._clock.elapsed() - begun
             route = scope["route"].path if "route" in scope else None
-            _count(scope["method"], route, current.status, seconds=seconds)
+            self._metrics.ended(scope["method"], route, current.status, seconds=seconds)
             _log.info(
                 "request",
                 request_id=current.request_id,
@@ -106,18 +108,16 @@ class Edge:
                 **current.facts,
             )
 
+    async def _answer_error(self, current: Call, error: GatewayError, send: Send) -> None:
+        current.facts["error_code"] = error.code or error.type
+        self._metrics.refused(error.reason())
+        await _send_error(current, error, send)
+
     def _request_id(self, scope: Scope) -> str:
         for name, value in scope["headers"]:
             if name == b"x-request-id" and REQUEST_ID.fullmatch(value.decode("latin-1")):
                 return str(value.decode("latin-1"))
         return self._clock.new_id("req")
-
-
-def _count(method: str, route: str | None, status: int | None, *, seconds: float) -> None:
-    metrics.HTTP_IN_FLIGHT.dec()
-    labels = (method if method in _METHODS else metrics.OTHER, route or metrics.NONE)
-    metrics.HTTP_SECONDS.labels(*labels).observe(seconds)
-    metrics.HTTP_REQUESTS.labels(*labels, metrics.NONE if status is None else str(status)).inc()
 
 
 def _told(error: GatewayError | HTTPException) -> GatewayError:
@@ -133,9 +133,7 @@ def _told(error: GatewayError | HTTPException) -> GatewayError:
     )
 
 
-async def _answer_error(current: Call, error: GatewayError, send: Send) -> None:
-    current.facts["error_code"] = error.code or error.type
-    metrics.REFUSED.labels(error.reason()).inc()
+async def _send_error(current: Call, error: GatewayError, send: Send) -> None:
     if current.status is not None:
         return
     # The message may quote what the client sent: half a surrogate pair is no UTF-8.

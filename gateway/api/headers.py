@@ -4,8 +4,6 @@ from datetime import UTC, datetime, time
 from email.utils import format_datetime
 from typing import Final
 
-import structlog
-
 from gateway.api.parts import Parts
 from gateway.billing.explain import remaining
 from gateway.billing.money import format_usd
@@ -13,7 +11,6 @@ from gateway.videos.admission import Admitted, rate_limit_headers
 from gateway.videos.order import Order
 
 _MILLISECONDS: Final = 1000
-_log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 
 def cost(micros: int) -> dict[str, str]:
@@ -43,6 +40,5 @@ def notices(order: Order, *, now: int) -> dict[str, str]:
     begins = datetime.combine(order.model.sunset, time(), UTC)
     headers = {"sunset": format_datetime(begins, usegmt=True)}
     if now >= begins.timestamp():
-        _log.info("model_past_sunset", model=order.model.id, sunset=str(order.model.sunset))
         headers["deprecation"] = f"@{int(begins.timestamp())}"
     return headers

@@ -57,7 +57,7 @@ async def delete(parts: Parts, request: Request) -> Response:
     """Hide a finished video from every verb; its row and its entries stay."""
     key = await authenticate(parts, request)
     upstream_id = video_id_of(request)
-    deletion, upstream = await parts.database.run(
+    deletion, video_id, upstream = await parts.database.run(
         partial(
             delete_video,
             upstream_id=upstream_id,
@@ -76,17 +76,21 @@ async def delete(parts: Parts, request: Request) -> Response:
                 param="video_id",
                 code="video_not_finished",
             )
-    call(request).facts["deleted"] = True
+    facts = {"video_id": video_id, "upstream_id": upstream_id}
+    call(request).facts |= {**facts, "deleted": True}
     client = parts.upstreams.get(upstream or "")
     if client is not None and "delete" in client.settings.offers:
-        parts.work.start(_delete_upstream(client, upstream_id))
+        log = _log.bind(**facts, project_id=key.project_id, upstream=upstream)
+        parts.work.start(_delete_upstream(client, upstream_id, log=log))
     return JSONResponse({"id": upstream_id, "object": "video.deleted", "deleted": True})
 
 
-async def _delete_upstream(upstream: Upstream, upstream_id: str) -> None:
+async def _delete_upstream(
+    upstream: Upstream, upstream_id: str, *, log: structlog.typing.FilteringBoundLogger
+) -> None:
     # The client's video is gone either way; the upstream's copy expires by itself.
     if not await upstream.delete(upstream_id):
-        _log.warning("upstream_not_deleted", upstream_id=upstream_id)
+        log.warning("upstream_not_deleted")
 
 
 def _limit(request: Request) -> int:

@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from gateway.api.body import ReadBody
 from gateway.api.buying import Wanted, buy, upstream_offering
+from gateway.api.edge import call
 from gateway.api.names import part_of_path
 from gateway.api.parts import Parts
 from gateway.api.videos import (
@@ -84,6 +85,7 @@ async def retrieve_character(parts: Parts, request: Request) -> Response:
     row = await character_of(parts, key, character_id)
     if row is None:
         raise NotFound(f"Character with id '{character_id}' not found.")
+    call(request).facts |= {"video_id": row["id"], "upstream_id": character_id}
     return Response(row["object"], media_type="application/json")
 
 

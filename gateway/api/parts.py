@@ -18,6 +18,8 @@ from gateway.db.database import Database
 from gateway.db.script import Row
 from gateway.mirror.turn import Mirror
 from gateway.store import ContentStore
+from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.traces import Tracer
 from gateway.upstream.client import Upstream
 from gateway.videos.submit import Means
 from gateway.work import Work
@@ -44,6 +46,8 @@ class Parts:
     health: Health
     work: Work
     submitting: Means
+    metrics: Metrics
+    tracer: Tracer
 
 
 Handler: TypeAlias = Callable[[Parts, Request], Awaitable[Response]]

@@ -1,6 +1,6 @@
 """Which path does what?"""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -21,10 +21,12 @@ from gateway.api.operations import (
 )
 from gateway.api.organization.routes import ORGANIZATION
 from gateway.api.parts import Handler, Parts
+from gateway.api.traced import Traced
 from gateway.api.videos import create, retrieve
+from gateway.errors.base import reasons
 
 
-def api_app(parts: Parts) -> Edge:
+def api_app(parts: Parts) -> Traced:
     """Return the ASGI application of the API port."""
     description = description_endpoint()
     router = Router(
@@ -46,7 +48,17 @@ def api_app(parts: Parts) -> Edge:
         ],
         redirect_slashes=False,
     )
-    return Edge(router, clock=parts.clock)
+    parts.metrics.http.know(routes=_known(router), reasons=reasons())
+    edge = Edge(router, clock=parts.clock, metrics=parts.metrics.http)
+    return Traced(edge, parts.tracer)
+
+
+def _known(router: Router) -> Iterator[tuple[str, str]]:
+    """Yield every method with every route that takes it."""
+    for route in router.routes:
+        if isinstance(route, Route):
+            for method in sorted(route.methods or ()):
+                yield method, route.path
 
 
 def _route(parts: Parts, path: str, handlers: Mapping[str, Handler]) -> Route:

@@ -74,9 +74,12 @@ async def send_content(
     sha256: str | None,
     filename: str,
     headers: Mapping[str, str],
+    taken: Callable[[int], None],
     stalled_seconds: float = STALLED_SECONDS,
 ) -> Ending:
     """Answer a GET or HEAD with the content, a part of it, 304 or 416, and say how it ended.
+
+    `taken` is told how many bytes of content the connection has taken, as it takes them.
 
     "sent" means that the connection has taken everything, but for a few KiB in its buffer. A client
     that leaves ends it quietly; one that does not take a chunk in `stalled_seconds` is
@@ -99,9 +102,9 @@ async def send_content(
     try:
         if source.file is not None and answer.span != _NOTHING:
             return await _send_file(
-                answer, source.file, deliver, connection, stalled_seconds=stalled_seconds
+                answer, source.file, deliver, connection, taken, stalled_seconds=stalled_seconds
             )
-        return await _stream(answer, source, deliver, connection)
+        return await _stream(answer, source, deliver, connection, taken)
     except ClientStalled:
         await connection.break_off()
         return "client_stalled"
@@ -181,6 +184,7 @@ async def _send_file(
     file: OpenFile,
     deliver: Deliver,
     connection: Connection,
+    taken: Callable[[int], None],
     *,
     stalled_seconds: float,
 ) -> Ending:
@@ -194,6 +198,7 @@ async def _send_file(
             start=span.start,
             end=span.end,
             at_hand=file.at_hand,
+            taken=taken,
             stalled_seconds=stalled_seconds,
         )
     except GatewayError:
@@ -207,7 +212,11 @@ async def _send_file(
 
 
 async def _stream(
-    answer: _Answer, source: Source, deliver: Deliver, connection: Connection
+    answer: _Answer,
+    source: Source,
+    deliver: Deliver,
+    connection: Connection,
+    taken: Callable[[int], None],
 ) -> Ending:
     at, end = answer.span.start, answer.span.end
     begun = False
@@ -219,6 +228,7 @@ async def _stream(
                     await deliver(_head(answer))
                     begun = True
                 await deliver({"type": "http.response.body", "body": chunk, "more_body": True})
+                taken(len(chunk))
                 at += len(chunk)
                 # Who leaves with the last byte has had everything.
                 if at < end and connection.is_closing:

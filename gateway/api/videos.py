@@ -56,7 +56,8 @@ async def retrieve(parts: Parts, request: Request) -> Response:
     )
     if row is None:
         raise no_such_video(upstream_id)
-    call(request).facts["video_id"] = row["id"]
+    call(request).facts |= {"video_id": row["id"], "upstream_id": upstream_id}
+    parts.metrics.http.told_status(row["status"])
     # Nobody here has paid for an adopted video.
     headers = {} if row["cost_micros"] is None else cost(row["cost_micros"])
     if row["status"] not in {COMPLETED, FAILED}:
@@ -72,7 +73,11 @@ async def authenticate(parts: Parts, request: Request) -> Key:
         RateLimitExceeded: the request reads, and the key has read too often.
     """
     key = await parts.authenticator.authenticate(request.headers)
-    call(request).facts |= {"project": key.project_name, "key_id": key.id}
+    call(request).facts |= {
+        "project": key.project_name,
+        "project_id": key.project_id,
+        "key_id": key.id,
+    }
     if request.method in _READS:
         parts.reads.count(key)
     return key

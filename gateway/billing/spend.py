@@ -27,3 +27,22 @@ def spend_by_level(*, period: str, day: date, with_keys: bool = True) -> Script[
         (period, period_start(period, day)),
     )
     return list(rows)
+
+
+def spend_by_key(*, period: str, day: date, keys: int) -> Script[list[Row]]:
+    """Return spend, held and limit of so many keys, those first that spent most in all.
+
+    Columns: project, key_id, name, limit_micros, spent_micros, held_micros.
+    """
+    rows = yield Sql(
+        "SELECT projects.name AS project, keys.id AS key_id, keys.name, balances.limit_micros,"
+        " balances.spent_micros, balances.held_micros FROM (SELECT level_id FROM balances"
+        " WHERE level = 'key' AND period = 'total'"
+        " ORDER BY spent_micros DESC, level_id LIMIT $3) AS most"
+        " JOIN balances ON balances.level = 'key' AND balances.level_id = most.level_id"
+        " AND balances.period = $1 AND balances.period_start = $2"
+        " JOIN keys ON keys.id = balances.level_id JOIN projects ON projects.id = keys.project_id"
+        " ORDER BY keys.id",
+        (period, period_start(period, day), keys),
+    )
+    return list(rows)

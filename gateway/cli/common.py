@@ -4,17 +4,22 @@ import asyncio
 import json
 import os
 import pwd
+import sys
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import IO, Any, Final, ParamSpec, TypeVar
+from typing import IO, Any, Final, ParamSpec, TextIO, TypeVar
 
 import click
+from prometheus_client import CollectorRegistry
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from gateway.billing.audit_log import COMMAND, Change
+from gateway.billing.comparisons import Comparison, write_comparison
 from gateway.billing.projects import ProjectArchived, SeveralProjects
 from gateway.clock import Clock, system_clock
 from gateway.config import Settings, SettingsError, load
@@ -24,6 +29,8 @@ from gateway.db.paging import Cursor, Page
 from gateway.db.script import Row, Script
 from gateway.errors import GatewayError
 from gateway.setup import open_database
+from gateway.telemetry.logs import configure_logs
+from gateway.telemetry.metrics.log import LogMetrics
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -101,6 +108,13 @@ def user_at_shell(environ: Mapping[str, str], *, uid: int) -> str:
         return f"uid {uid}"
 
 
+def begin_logs(log_format: str, *, stream: TextIO = sys.stdout) -> CollectorRegistry:
+    """Begin the log of a process that serves; return the registry in which its lines count."""
+    registry = CollectorRegistry()
+    configure_logs(log_format, stream=stream, told=LogMetrics(registry).line)
+    return registry
+
+
 def run_script(settings: Settings, script: Callable[[], Script[T]], *, make: bool = False) -> T:
     """Run one script on the database of the settings, while a server may be running on it."""
     return with_database(settings, lambda database: database.run(script), make=make)
@@ -109,6 +123,12 @@ def run_script(settings: Settings, script: Callable[[], Script[T]], *, make: boo
 def read_script(settings: Settings, script: Callable[[], Script[T]]) -> T:
     """Run one script that only reads: it waits for nobody who writes."""
     return with_database(settings, lambda database: database.read(script))
+
+
+def keep_comparison(settings: Settings, comparison: Comparison) -> None:
+    """Keep what was found for /metrics; a database that only lets itself be read is left alone."""
+    with suppress(click.ClickException):
+        run_script(settings, partial(write_comparison, comparison))
 
 
 def read_rows(settings: Settings, script: Callable[[Cursor], Script[Page]]) -> Sequence[Row]:

@@ -17,6 +17,7 @@ from typing import Any, Final
 import click
 import httpx
 import uvloop
+from prometheus_client import CollectorRegistry
 
 from gateway.app import Running, running
 from gateway.billing.audit import audit
@@ -27,14 +28,14 @@ from gateway.billing.keys import NewKey
 from gateway.billing.ledger import list_entries
 from gateway.billing.levels import make_key
 from gateway.billing.money import format_usd, parse_usd
-from gateway.cli.common import a_change, fail
+from gateway.cli.common import a_change, begin_logs, fail
+from gateway.cli.demo_watching import write_config
 from gateway.clock import Clock, system_clock
 from gateway.config import Settings
 from gateway.db.database import Database
 from gateway.db.script import Script, Sql
 from gateway.setup import open_database
 from gateway.simulator.server import Simulator
-from gateway.telemetry.logs import configure_logs
 from gateway.videos.mp4 import Mp4Check
 
 BUDGET_USD: Final = "1.50"
@@ -77,8 +78,8 @@ def demo(*, keep: bool) -> None:
 
 async def _demo(folder: Path, *, keep: bool) -> None:
     with (folder / "gateway.log").open("w", encoding="utf-8") as log:
-        configure_logs("json", stream=log)
-        async with _stage(folder) as stage:
+        registry = begin_logs("json", stream=log)
+        async with _stage(folder, registry) as stage:
             click.echo(f"A simulated upstream and a gateway are up at {stage.gateway.base_url}")
             click.echo(f"Records, content and log are in {folder}\n")
             await _play(stage)
@@ -87,7 +88,7 @@ async def _demo(folder: Path, *, keep: bool) -> None:
 
 
 @asynccontextmanager
-async def _stage(folder: Path) -> AsyncIterator[Stage]:
+async def _stage(folder: Path, registry: CollectorRegistry) -> AsyncIterator[Stage]:
     clock = system_clock()
     async with Simulator() as simulator:
         settings = Settings(
@@ -101,7 +102,7 @@ async def _stage(folder: Path) -> AsyncIterator[Stage]:
         )
         async with (
             open_database(settings, clock=clock) as database,
-            running(settings, clock=clock) as gateway,
+            running(settings, clock=clock, registry=registry) as gateway,
         ):
             key = await database.run(partial(_make_key, value=new_value(VIRTUAL), clock=clock))
             headers = {"authorization": f"Bearer {key.value}"}
@@ -224,6 +225,7 @@ async def _keep(stage: Stage) -> None:
     click.echo("\nStill up. In another terminal, with `pip install openai`:\n")
     click.echo(SNIPPET.format(base_url=stage.gateway.base_url, api_key=stage.key.value))
     click.echo(f"Health: http://127.0.0.1:{stage.gateway.ops_port}/readyz?verbose")
+    click.echo(write_config(stage.folder, ops_port=stage.gateway.ops_port))
     click.echo("Ctrl-C ends it.")
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

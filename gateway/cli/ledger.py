@@ -8,6 +8,7 @@ import click
 
 from gateway.billing.audit import audit
 from gateway.billing.audit_log import Change, write_line
+from gateway.billing.audit_turns import result_of
 from gateway.billing.ledger import HELD, correct, list_entries
 from gateway.billing.money import format_usd
 from gateway.cli.common import (
@@ -15,6 +16,7 @@ from gateway.cli.common import (
     a_change,
     database_command,
     fail,
+    keep_comparison,
     read_script,
     read_settings,
     run_script,
@@ -41,7 +43,9 @@ ledger.add_command(export)
 def audit_(*, config: Path | None, database_url: str | None, as_json: bool) -> None:
     """Recompute every balance and cost from the entries; exit with 1 if one differs."""
     settings = read_settings(config, database_url=database_url)
+    now = system_clock().now()
     differences = read_script(settings, audit)
+    keep_comparison(settings, result_of(differences, now=now))
     rows = [
         {
             "what": one.what,

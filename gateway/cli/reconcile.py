@@ -14,10 +14,12 @@ from urllib.parse import urlsplit
 import click
 
 from gateway.billing.catalogue import DEFAULT_UPSTREAM
+from gateway.billing.comparisons import Comparison
 from gateway.cli.common import (
     EXIT_FAILED,
     EXIT_USAGE,
     database_command,
+    keep_comparison,
     read_settings,
     run_script,
 )
@@ -25,7 +27,7 @@ from gateway.cli.reconcile_output import Account, show_csv, show_object, show_ta
 from gateway.clock import system_clock
 from gateway.config import Settings, UpstreamConfig
 from gateway.upstream.account import AccountError, AccountSettings, TokenRefused, read_bill
-from gateway.videos.reconciliation import DIFFERENCES, Finding, reconcile
+from gateway.videos.reconciliation import DIFFERENCES, UNDER_WAY, Finding, reconcile
 from gateway.videos.reconciliation_records import holds_of_upstream
 
 EXIT_UNKNOWN: Final = 3
@@ -82,10 +84,22 @@ def reconcile_(
         for one in _findings(settings, name, account, start=start, end=end, now=now)
         if start <= one.at <= end
     ]
+    keep_comparison(settings, _result_of(findings, upstream=name, now=now))
     about = Account(name, account.url, first=first.date(), last=last.date(), read_at=now)
     _FORMATS["json" if as_json else shape](about, findings)
     if any(one.kind in DIFFERENCES for one in findings):
         raise SystemExit(EXIT_FAILED)
+
+
+def _result_of(findings: list[Finding], *, upstream: str, now: int) -> Comparison:
+    return Comparison(
+        upstream,
+        compared_at=now,
+        differences=sum(one.kind in DIFFERENCES for one in findings),
+        drift_micros=sum(
+            one.theirs_micros - one.ours_micros for one in findings if one.kind != UNDER_WAY
+        ),
+    )
 
 
 def _account(settings: Settings, name: str) -> AccountSettings:

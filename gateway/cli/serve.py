@@ -4,21 +4,23 @@ import asyncio
 import signal
 from collections.abc import Callable, Coroutine
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 import click
 import uvloop
+from prometheus_client import CollectorRegistry
 
 from gateway.app import running
-from gateway.cli.common import WrongSettings, fail, read_settings
+from gateway.cli.common import WrongSettings, begin_logs, fail, read_settings
 from gateway.clock import Clock
 from gateway.config import Settings, SettingsError, settings_fields
 from gateway.db.database import in_words
 from gateway.db.migrate import SchemaError
 from gateway.errors import DatabaseUnavailable
-from gateway.server import open_ports
-from gateway.telemetry.logs import configure_logs
-from gateway.workers import run_workers
+from gateway.server import Stop, open_ports
+from gateway.telemetry.metrics.sharing import share
+from gateway.workers import PARENT, run_workers
 
 T = TypeVar("T")
 
@@ -71,10 +73,15 @@ def serve(config: Path | None, **flags: Any) -> None:
     Secrets are no flags: GATEWAY_UPSTREAM_API_KEY and the like, or the same with _FILE.
     """
     settings = read_settings(config, serving=True, **flags)
-    configure_logs(settings.log_format)
     if settings.workers == 1:
-        run(serve_until_signal(settings))
-    elif code := run(_serve_with_workers(settings)):
+        run(serve_until_signal(settings, registry=begin_logs(settings.log_format)))
+        return
+    with TemporaryDirectory(prefix="video-gateway-metrics-") as folder:
+        counting = Path(folder)
+        share(counting, worker=PARENT)
+        begin_logs(settings.log_format)
+        code = run(_serve_with_workers(settings, counting=counting))
+    if code:
         raise SystemExit(code)
 
 
@@ -97,24 +104,37 @@ async def serve_until_signal(
     *,
     clock: Clock | None = None,
     on_step: Callable[[str], None] = lambda _: None,
+    registry: CollectorRegistry | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then finish what is in flight."""
     stop = stop_on_signals()
-    async with running(settings, clock=clock, on_step=on_step):
-        await stop.wait()
+    async with running(
+        settings, clock=clock, on_step=on_step, registry=registry, hurried=stop.hurried
+    ):
+        await stop.asked.wait()
 
 
-async def _serve_with_workers(settings: Settings) -> int:
+async def _serve_with_workers(settings: Settings, *, counting: Path) -> int:
     """Serve with several processes until SIGTERM or SIGINT; return the exit code."""
     stop = stop_on_signals()
     with open_ports(settings) as ports:
-        return await run_workers(settings, ports, stop=stop)
+        return await run_workers(settings, ports, stop=stop, counting=counting)
 
 
-def stop_on_signals() -> asyncio.Event:
-    """Return what SIGTERM or SIGINT will set; a second one changes nothing."""
-    stop = asyncio.Event()
+def stop_on_signals() -> Stop:
+    """Return what signals will set: SIGTERM and SIGINT that it is to end; SIGINT then also hurries.
+
+    A second SIGTERM changes nothing: supervisors send one to a group and to its first process, and
+    what a load balancer needs must not depend on that. A second Ctrl-C is a person who waits.
+    """
+    stop = Stop()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+
+    def interrupted() -> None:
+        if stop.asked.is_set():
+            stop.hurried.set()
+        stop.asked.set()
+
+    loop.add_signal_handler(signal.SIGTERM, stop.asked.set)
+    loop.add_signal_handler(signal.SIGINT, interrupted)
     return stop

@@ -6,6 +6,7 @@ command for people. What is wrong when it begins, it says as `video-gateway serv
 
 import asyncio
 import pickle
+import shutil
 import signal
 import socket
 from contextlib import suppress
@@ -13,12 +14,14 @@ from typing import Final
 
 import click
 import structlog
+from prometheus_client import CollectorRegistry
 
 from gateway.app import running
+from gateway.cli.common import begin_logs
 from gateway.cli.serve import run, stop_on_signals
 from gateway.config import Settings
 from gateway.server import Ports
-from gateway.telemetry.logs import configure_logs
+from gateway.telemetry.metrics.sharing import share
 from gateway.workers import BEAT_SECONDS, Told
 
 # How long a worker goes on whose parent has died: what it leaves then is what a crash leaves. Its
@@ -34,10 +37,14 @@ def worker(channel: int) -> None:
         told = _told(parent)
         if told is None:
             return
-        configure_logs(told.settings.log_format)
+        share(told.counting, worker=told.number)
+        registry = begin_logs(told.settings.log_format)
         structlog.contextvars.bind_contextvars(worker=told.number)
         with socket.socket(fileno=told.api) as api, socket.socket(fileno=told.ops) as ops:
-            run(_serve(told.settings, Ports(api, ops), parent))
+            bereft = run(_serve(told.settings, Ports(api, ops), parent, registry=registry))
+        if bereft:
+            # The parent would have done it.
+            shutil.rmtree(told.counting, ignore_errors=True)
 
 
 def _told(parent: socket.socket) -> Told | None:
@@ -50,10 +57,13 @@ def _told(parent: socket.socket) -> Told | None:
     return told
 
 
-async def _serve(settings: Settings, ports: Ports, parent: socket.socket) -> None:
-    """Serve until told to stop, or until the parent has gone."""
+async def _serve(
+    settings: Settings, ports: Ports, parent: socket.socket, *, registry: CollectorRegistry
+) -> bool:
+    """Serve until told to stop, or until the parent has gone; tell whether it has."""
     loop = asyncio.get_running_loop()
     stop = stop_on_signals()
+    bereft = asyncio.Event()
     parent.settimeout(0)
 
     def gone() -> None:
@@ -61,7 +71,9 @@ async def _serve(settings: Settings, ports: Ports, parent: socket.socket) -> Non
         loop.remove_reader(parent)
         # The kernel ends what has not ended by then, whatever it is doing.
         signal.alarm(BEREFT_SECONDS)
-        stop.set()
+        bereft.set()
+        stop.hurried.set()
+        stop.asked.set()
 
     def beat() -> None:
         with suppress(OSError):
@@ -69,9 +81,10 @@ async def _serve(settings: Settings, ports: Ports, parent: socket.socket) -> Non
         loop.call_later(BEAT_SECONDS, beat)
 
     loop.add_reader(parent, gone)
-    async with running(settings, shared=ports):
+    async with running(settings, shared=ports, registry=registry, hurried=stop.hurried):
         beat()
-        await stop.wait()
+        await stop.asked.wait()
+    return bereft.is_set()
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from gateway.upstream.requests import OPERATIONS
 
 _MAX_PRESIGNED_SECONDS: Final = 7 * 24 * 3600
 _MAX_PORT: Final = 65_535
+_PPM: Final = 1_000_000
 # Beyond these somebody has mistaken the unit: whole per cents, or a factor.
 _LEAST_MULTIPLIER_PPM: Final = 10_000
 _MAX_MULTIPLIER_PPM: Final = 100_000_000
@@ -45,6 +46,16 @@ def http_url_or_none(value: str) -> str | None:
     return "must be empty, or an http(s) URL such as https://api.apiyi.com"
 
 
+def trace_url(value: str) -> str | None:
+    """Look at where traces go, which need not be given; the complaint does not repeat it."""
+    if not value or (_is_http(value) and "@" not in urlsplit(value).netloc):
+        return None
+    return (
+        "must be empty, or an http(s) URL such as http://127.0.0.1:4318/v1/traces (credentials go"
+        " into the variable OTEL_EXPORTER_OTLP_HEADERS)"
+    )
+
+
 def _is_http(value: str) -> bool:
     try:
         parts = urlsplit(value)
@@ -52,7 +63,8 @@ def _is_http(value: str) -> bool:
     except ValueError:
         return False
     known = parts.scheme in {"http", "https"} and bool(parts.hostname)
-    return known and not parts.query and not parts.fragment
+    # A login has no place in it: URLs are logged, and the key goes into a header of its own.
+    return known and not parts.query and not parts.fragment and "@" not in parts.netloc
 
 
 def port(value: int) -> str | None:
@@ -66,6 +78,11 @@ def upstream_secret(value: str) -> str | None:
     if all("!" <= character <= "~" for character in value):
         return None
     return "must be printable ASCII characters without spaces"
+
+
+def share(value: int) -> str | None:
+    """Look at the upper end of a share in millionths; the lower is the setting's `least`."""
+    return None if value <= _PPM else f"must be at most {_PPM} (all of them), not {value}"
 
 
 def cost_multiplier(value: int) -> str | None:

@@ -25,6 +25,7 @@ PPM: Final = 1_000_000
 _COST_HELP: Final = (
     "what a list price really costs, in millionths: 909091 for a top-up bonus of 10 %"
 )
+_TRACEPARENT_HELP: Final = "the upstream is told the trace that it is asked in"
 _ACCOUNT_HELP: Final = "reads the account's log at the upstream, for reconcile"
 _ACCOUNT_URL_HELP: Final = "where the account's log is; by default the origin of the upstream"
 
@@ -69,6 +70,7 @@ class UpstreamConfig:
         "error codes of a 500 or 503 after which the outcome is unknown all the same",
     )
     cost_multiplier_ppm: int = _setting(PPM, _COST_HELP, check=checks.cost_multiplier)
+    send_traceparent: bool = _setting(default=False, text=_TRACEPARENT_HELP)
     account_token: str = _setting("", _ACCOUNT_HELP, secret=True, check=checks.upstream_secret)
     account_url: str = _setting("", _ACCOUNT_URL_HELP, check=checks.http_url_or_none)
 
@@ -131,6 +133,7 @@ class Settings:
         DOCUMENTED, f"what the upstream has, of {', '.join(OPERATIONS)}", check=checks.operations
     )
     upstream_cost_multiplier_ppm: int = _setting(PPM, _COST_HELP, check=checks.cost_multiplier)
+    upstream_send_traceparent: bool = _setting(default=False, text=_TRACEPARENT_HELP)
     upstream_account_token: str = _setting(
         "", _ACCOUNT_HELP, secret=True, check=checks.upstream_secret
     )
@@ -229,9 +232,37 @@ class Settings:
     reply_seconds: int = _setting(
         10, "how long a client waits for the record once the upstream has answered", least=1
     )
-    shutdown_seconds: int = _setting(150, "how long SIGTERM waits for what is in flight", least=0)
+    drain_delay_seconds: int = _setting(
+        0,
+        "how long SIGTERM goes on with everything while a load balancer sees that it is not ready",
+        least=0,
+    )
+    shutdown_seconds: int = _setting(
+        150, "how long what is in flight has then to be finished", least=0
+    )
     metrics_max_projects: int = _setting(
         200, "projects with metrics of their own; the others are one, `other`", least=0
+    )
+    metrics_max_keys: int = _setting(
+        0,
+        "keys with metrics of their own, those that spent most; for few keys: each has 9 series",
+        least=0,
+    )
+    audit_hours: int = _setting(
+        24, "how often the ledger is audited while the gateway runs; 0 is never", least=0
+    )
+    trace_url: str = _setting(
+        "",
+        "where traces are sent: an OTLP receiver such as http://127.0.0.1:4318/v1/traces; without"
+        " it, none are made",
+        check=checks.trace_url,
+    )
+    trace_sample_ppm: int = _setting(
+        PPM,
+        "how many of the traces that begin here are recorded, in millionths; the others are as"
+        " their callers say",
+        least=0,
+        check=checks.share,
     )
     log_format: str = _setting(
         "auto", "json, console, or auto by terminal", check=checks.one_of("auto", "json", "console")
@@ -248,6 +279,7 @@ class Settings:
             post_seconds=self.upstream_post_seconds,
             offers=self.upstream_offers,
             cost_multiplier_ppm=self.upstream_cost_multiplier_ppm,
+            send_traceparent=self.upstream_send_traceparent,
             account_token=self.upstream_account_token,
             account_url=self.upstream_account_url,
         )

@@ -156,13 +156,21 @@ def _compatible_with(file_name: str, number: int, text: str) -> int:
     raise SchemaError(f"{file_name}: 'compatible with' is not one number from 1 to {number}")
 
 
-def _stand(migrations: list[Migration]) -> Script[Standing]:
+def stand(migrations: list[Migration]) -> Script[Standing]:
+    """Return how a database that was migrated once stands to these migrations; it only reads.
+
+    Raises SchemaError as `migrate` does.
+    """
     missing, newer = yield from _compare(migrations)
     return Standing([_named(one) for one in missing], newer)
 
 
-def _compare(migrations: list[Migration]) -> Script[tuple[list[Migration], list[Named]]]:
+def _stand(migrations: list[Migration]) -> Script[Standing]:
     yield _CREATE
+    return (yield from stand(migrations))
+
+
+def _compare(migrations: list[Migration]) -> Script[tuple[list[Migration], list[Named]]]:
     applied = {row["number"]: row for row in (yield _APPLIED)}
     for migration in migrations:
         row = applied.get(migration.number)

@@ -1,7 +1,7 @@
 """What does every error fix: status, type, code, and whether a client may retry?"""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -57,3 +57,15 @@ class GatewayError(Exception):
                 "code": self.code,
             }
         }
+
+
+def reasons() -> list[str]:
+    """Return what may be counted: the reason of every error that there is."""
+    return sorted(one.reason() for one in _below(GatewayError))
+
+
+def _below(error: type[GatewayError]) -> Iterator[type[GatewayError]]:
+    for one in error.__subclasses__():
+        if not one.__name__.startswith("_"):
+            yield one
+        yield from _below(one)

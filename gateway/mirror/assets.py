@@ -6,11 +6,12 @@ next try, or, while `leased_at` is set, the end of the lease of whoever mirrors 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from gateway.db.leases import renew_lease
 from gateway.db.script import SKIP_LOCKED, Script, Sql
 from gateway.mirror.fetched import Wanted
+from gateway.telemetry.traces import about_trace
 
 _CLAIM: Final = (
     "UPDATE assets SET due_at = $1, leased_at = $2, claim_number = claim_number + 1,"
@@ -18,8 +19,9 @@ _CLAIM: Final = (
 )
 _CLAIMED: Final = (
     "SELECT assets.id, assets.video_id, assets.claim_number, assets.variant, videos.upstream,"
-    " videos.upstream_id, assets.created_at, assets.expires_at, assets.attempts, assets.sha256"
-    " FROM assets JOIN videos ON videos.id = assets.video_id WHERE assets.id IN "
+    " videos.upstream_id, assets.created_at, assets.expires_at, assets.attempts, assets.sha256,"
+    " assets.project_id, videos.key_id, videos.traceparent FROM assets"
+    " JOIN videos ON videos.id = assets.video_id WHERE assets.id IN "
 )
 # Whoever writes an outcome gives the lease up with it.
 _OURS: Final = "leased_at = NULL WHERE id = $1 AND claim_number = $2 RETURNING id"
@@ -33,6 +35,8 @@ class AssetClaim:
         asset_id: also its key in the store.
         expires_at: when the upstream's copy goes.
         sha256: of the bytes that the store once had, where they were found damaged.
+        key_id: that bought the video; None: it was adopted.
+        traceparent: of the span that bought the video.
     """
 
     asset_id: str
@@ -45,6 +49,9 @@ class AssetClaim:
     expires_at: int
     attempts: int
     sha256: str | None
+    project_id: str
+    key_id: str | None
+    traceparent: str | None
 
     @property
     def wanted(self) -> Wanted:
@@ -52,9 +59,18 @@ class AssetClaim:
         return Wanted(self.asset_id, self.upstream, self.upstream_id, self.variant)
 
     @property
-    def log_facts(self) -> Mapping[str, str]:
+    def log_facts(self) -> Mapping[str, Any]:
         """What the log says it is about."""
-        return {"video_id": self.video_id}
+        return {
+            "video_id": self.video_id,
+            "variant": self.variant,
+            "asset_id": self.asset_id,
+            "upstream": self.upstream,
+            "upstream_id": self.upstream_id,
+            "project_id": self.project_id,
+            "key_id": self.key_id,
+            **about_trace(self.traceparent),
+        }
 
 
 def claim_assets(*, limit: int, lease_ends_at: int, now: int) -> Script[list[AssetClaim]]:

@@ -11,6 +11,7 @@ from gateway.clock import Clock
 from gateway.db.database import Database
 from gateway.db.script import Row, Script, Sql
 from gateway.errors import DatabaseUnavailable
+from gateway.mirror.keeping import IS_KEPT
 
 TURN_SECONDS: Final = 5.0
 # Rung in one turn: the others ring in the next.
@@ -31,6 +32,14 @@ class Backlog:
     assets: int
     oldest_at: int | None
     next_expiry_at: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What the store keeps."""
+
+    assets: int
+    size_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,16 +65,24 @@ def read_backlog() -> Script[Backlog]:
     return Backlog(assets, oldest_at, next_expiry_at)
 
 
+def read_kept() -> Script[Kept]:
+    """Return what is kept; it reads all of an index, so not too often."""
+    ((assets, size_bytes),) = yield Sql(
+        f"SELECT COUNT(*), CAST(COALESCE(SUM(size_bytes), 0) AS BIGINT) FROM assets WHERE {IS_KEPT}"
+    )
+    return Kept(assets, size_bytes)
+
+
 def ring(*, before: int, now: int) -> Script[list[Row]]:
     """Mark what is not mirrored and goes before a moment; return it, each only once.
 
-    Columns: video_id, variant, expires_at, attempts, failure.
+    Columns: video_id, variant, asset_id, project_id, expires_at, attempts, failure.
     """
     rows = yield Sql(
         "UPDATE assets SET alarmed_at = $1 WHERE id IN (SELECT id FROM assets"
         " WHERE due_at IS NOT NULL AND alarmed_at IS NULL AND expires_at < $2"
         " ORDER BY expires_at, id LIMIT $3)"
-        " RETURNING video_id, variant, expires_at, attempts, failure",
+        " RETURNING video_id, variant, id AS asset_id, project_id, expires_at, attempts, failure",
         (now, before, _ALARMS),
     )
     return list(rows)
@@ -91,7 +108,9 @@ async def _ring(watching: Watching) -> None:
             "content_at_risk",
             video_id=row["video_id"],
             variant=row["variant"],
-            minutes_left=(row["expires_at"] - now) // 60,
+            asset_id=row["asset_id"],
+            project_id=row["project_id"],
+            left_seconds=row["expires_at"] - now,
             attempts=row["attempts"],
             failure=row["failure"],
         )

@@ -17,6 +17,7 @@ from gateway.clock import Clock
 from gateway.db.database import Database
 from gateway.mirror.assets import AssetClaim, write_absent, write_failure, write_gone
 from gateway.mirror.fetched import FetchFailed
+from gateway.telemetry.metrics.mirror import ABSENT, FAILED, GONE
 
 # How long after its expiry content is asked for, unless the upstream says that it is gone.
 GRACE_SECONDS: Final = 3600
@@ -38,19 +39,22 @@ async def write_down(
     failed: FetchFailed,
     *,
     log: structlog.typing.FilteringBoundLogger,
-) -> None:
-    """Write down what is to become of an asset whose download failed."""
+) -> str:
+    """Write down what is to become of an asset whose download failed; return how that counts."""
     now = clock.now()
+    log = log.bind(**failed.request_ids.known())
     if _is_absent(claim, failed, now=now):
         log.info("variant_absent", failure=failed.reason)
         script = partial(write_absent, claim, failure=failed.reason, now=now)
         await database.run_beside(script)
-    elif _is_gone(claim, failed, now=now):
+        return ABSENT
+    if _is_gone(claim, failed, now=now):
         # Paid for and never obtainable: a person decides whether the spend is adjusted.
         log.error("content_lost", failure=failed.reason, expires_at=claim.expires_at)
         await database.run_beside(partial(write_gone, claim, failure=failed.reason, now=now))
-    else:
-        await try_again(database, clock, claim, failed.reason, log=log)
+        return GONE
+    await try_again(database, clock, claim, failed.reason, log=log)
+    return FAILED
 
 
 def _is_absent(claim: AssetClaim, failed: FetchFailed, *, now: int) -> bool:

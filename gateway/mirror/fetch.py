@@ -28,6 +28,7 @@ from gateway.mirror.spool import Spool
 from gateway.mirror.throttle import Throttle
 from gateway.upstream.client import Upstream
 from gateway.upstream.content import ContentStream, ContentUnavailable
+from gateway.upstream.envelopes import RequestIds
 
 # Waits before a broken download is taken up again; a connection that brought bytes starts anew.
 RESUME_SECONDS: Final = (0.1, 1.0, 3.0)
@@ -68,6 +69,7 @@ class Fetch:
         self._digest = hashlib.sha256()
         self._kind = KindCheck(wanted.variant)
         self._validator: str | None = None
+        self._request_ids = RequestIds()
         self._moved = asyncio.Event()
 
     async def run(self) -> None:
@@ -75,10 +77,11 @@ class Fetch:
         try:
             await self._download()
             self._check_whole()
-        except (FetchFailed, StoreUnavailable) as error:
+        except StoreUnavailable as error:
             self.failure = error
-        except (ContentUnavailable, NotTheContentError) as error:
+        except (FetchFailed, ContentUnavailable, NotTheContentError) as error:
             self.failure = _failed(error)
+            self.failure.request_ids = self._request_ids
         except asyncio.CancelledError:
             self.failure = FetchFailed("cancelled")
             raise
@@ -140,6 +143,7 @@ class Fetch:
             try:
                 return await self._receive(self._upstream)
             except ContentUnavailable as error:
+                self._request_ids = error.request_ids
                 if self._spool.size > before:
                     waits = iter(RESUME_SECONDS)
                 wait_seconds = next(waits, None)
@@ -168,6 +172,7 @@ class Fetch:
             again.finish()
 
     def _announced(self, stream: ContentStream) -> None:
+        self._request_ids = stream.request_ids
         if self._spool.size == 0:
             self._validator = stream.validator
         if stream.size is None:
@@ -200,7 +205,9 @@ class Fetch:
         self.whole = Whole(self.content_type, size, self._digest.hexdigest())
 
 
-def _failed(error: ContentUnavailable | NotTheContentError) -> FetchFailed:
+def _failed(error: FetchFailed | ContentUnavailable | NotTheContentError) -> FetchFailed:
+    if isinstance(error, FetchFailed):
+        return error
     if isinstance(error, ContentUnavailable):
         return FetchFailed(error.reason, error.status)
     return FetchFailed(str(error))

@@ -3,6 +3,8 @@
 import hashlib
 from dataclasses import dataclass
 
+from gateway.upstream.envelopes import RequestIds
+
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
@@ -29,12 +31,14 @@ class FetchFailed(Exception):
     Attributes:
         reason: a fixed word.
         status: the upstream's status, or None: no answer came, or it is not about the answer.
+        request_ids: what the upstream called the last request, where it answered.
     """
 
     def __init__(self, reason: str, status: int | None = None) -> None:
         super().__init__(reason)
         self.reason = reason
         self.status = status
+        self.request_ids = RequestIds()
 
 
 class Again:

@@ -41,6 +41,8 @@ from gateway.mirror.fetched import FetchFailed, Whole
 from gateway.mirror.fetches import Fetches
 from gateway.mirror.kinds import HEAD_BYTES, NotTheContentError, file_name, type_of
 from gateway.store import CHUNK_BYTES, ContentMissing, ContentStore, Described, Writing
+from gateway.telemetry.metrics.mirror import STORE_FAILED, MirrorMetrics
+from gateway.telemetry.traces import UNTRACED, Tracer, traced_turn
 from gateway.turns import LEASE_SECONDS, Loop, Turns
 
 STEPS: Final = ("mirror.claimed", "mirror.written", "mirror.stored", "mirror.recorded")
@@ -66,6 +68,8 @@ class Mirroring:
     concurrency: int
     wake: asyncio.Event
     on_step: Callable[[str], None]
+    metrics: MirrorMetrics
+    tracer: Tracer = UNTRACED
 
 
 class Mirror:
@@ -81,7 +85,7 @@ class Mirror:
                 wake=mirroring.wake,
                 claim=partial(_claim, mirroring),
                 renew=partial(_renew, mirroring),
-                turn=partial(mirror, mirroring),
+                turn=traced_turn(mirroring.tracer, "mirror", partial(mirror, mirroring)),
                 give_back=partial(_give_back, mirroring),
             )
         )
@@ -135,20 +139,30 @@ async def mirror(mirroring: Mirroring, claim: AssetClaim) -> None:
     """Mirror one claimed asset, or write down why that failed and when it is tried again."""
     database, clock = mirroring.database, mirroring.clock
     mirroring.on_step("mirror.claimed")
-    log = _log.bind(video_id=claim.video_id, variant=claim.variant, attempt=claim.attempts)
     begun = clock.elapsed()
+
+    def timed() -> structlog.typing.FilteringBoundLogger:
+        return _log.bind(
+            **claim.log_facts,
+            attempt=claim.attempts,
+            duration_seconds=round(clock.elapsed() - begun, 3),
+        )
+
     try:
         whole = await _stored(mirroring, claim) or await _copied(mirroring, claim)
     except StoreUnavailable as error:
+        log = timed()
         log.error("mirror_store_failed", cause=repr(error.__cause__))
+        mirroring.metrics.turn(claim.variant, STORE_FAILED)
         await try_again(database, clock, claim, STORE_UNAVAILABLE, log=log)
     except FetchFailed as error:
-        await write_down(database, clock, claim, error, log=log)
+        end = await write_down(database, clock, claim, error, log=timed())
+        mirroring.metrics.turn(claim.variant, end)
     except _LeaseLost:
-        log.warning("lease_lost", loop="mirror")
+        timed().warning("lease_lost", loop="mirror")
     else:
         mirroring.on_step("mirror.stored")
-        await _record(mirroring, claim, whole, begun=begun, log=log)
+        await _record(mirroring, claim, whole, log=timed())
         mirroring.on_step("mirror.recorded")
 
 
@@ -206,7 +220,6 @@ async def _record(
     claim: AssetClaim,
     whole: Whole,
     *,
-    begun: float,
     log: structlog.typing.FilteringBoundLogger,
 ) -> None:
     written = await mirroring.database.run_beside(
@@ -220,11 +233,12 @@ async def _record(
         )
     )
     if written:
-        log.info(
-            "video_mirrored",
+        mirroring.metrics.mirrored(
+            claim.variant,
             size_bytes=whole.size_bytes,
-            duration_seconds=round(mirroring.clock.elapsed() - begun, 3),
+            lag_seconds=mirroring.clock.now() - claim.created_at,
         )
+        log.info("video_mirrored", size_bytes=whole.size_bytes)
     elif await mirroring.database.run(partial(is_removed, claim.asset_id)):
         # Deleted while it was on its way, perhaps after the store had been cleared of it.
         await mirroring.store.delete(claim.asset_id)

@@ -40,6 +40,8 @@ def log_verified(verified: Verified) -> None:
         asset_id=asset.asset_id,
         video_id=asset.video_id,
         variant=asset.variant,
+        upstream_id=asset.upstream_id,
+        project_id=asset.project_id,
         found=verified.found,
     )
     match verified.verdict:

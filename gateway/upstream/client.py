@@ -10,14 +10,19 @@ another: a thousand slow downloads leave the way free for a submit.
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Self
 from urllib.parse import quote
 
 import httpx
+from prometheus_client import CollectorRegistry
 
+from gateway.telemetry.metrics.labels import Known
+from gateway.telemetry.metrics.upstream import NOT_SENT, OK, UNCLEAR, UpstreamMetrics
+from gateway.telemetry.traces import UNTRACED, Tracer
 from gateway.upstream.addresses import public_socket
 from gateway.upstream.check import CheckReport, explain_failure, explain_reply
-from gateway.upstream.content import ContentStream, Routes, open_content
+from gateway.upstream.content import ContentStream, ContentUnavailable, Routes, open_content
+from gateway.upstream.counting import NEVER_SENT, of_content, of_failure, of_retrieve, of_submit
 from gateway.upstream.envelopes import MAX_REPLY_BYTES, RequestIds, request_ids
 from gateway.upstream.listing import MAX_LIST_BYTES, Listed, NotOffered, judge_list, page_path
 from gateway.upstream.replies import (
@@ -39,16 +44,10 @@ from gateway.upstream.requests import (
     encoded,
     quoted_id,
 )
+from gateway.upstream.traced import traced
 from gateway.upstream.transport import AiohttpTransport, pieces, tls_context
 
 __all__ = ["Body", "FilePart", "Upstream", "UpstreamSettings"]
-
-_NOT_SENT: Final = (
-    httpx.PoolTimeout,
-    httpx.ConnectTimeout,
-    httpx.ConnectError,
-    httpx.UnsupportedProtocol,
-)
 
 
 class Upstream:
@@ -58,22 +57,31 @@ class Upstream:
         settings: how it is reached and judged.
     """
 
-    def __init__(self, settings: UpstreamSettings) -> None:
+    def __init__(
+        self,
+        settings: UpstreamSettings,
+        metrics: UpstreamMetrics | None = None,
+        tracer: Tracer = UNTRACED,
+    ) -> None:
         self.settings = settings
+        self._tracer = tracer
+        # A command has nobody who would look at them.
+        self._metrics = metrics or UpstreamMetrics(CollectorRegistry(), Known())
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
         settings = self.settings
         context = tls_context()
 
-        async def pool(**kwargs: Any) -> AiohttpTransport:
+        async def pool(**kwargs: Any) -> httpx.AsyncBaseTransport:
             transport = AiohttpTransport(
                 max_connections=settings.max_connections,
                 keepalive_seconds=settings.keepalive_seconds,
                 ssl_context=context,
                 **kwargs,
             )
-            return await self._stack.enter_async_context(transport)
+            await self._stack.enter_async_context(transport)
+            return traced(transport, self._tracer, settings)
 
         self._submits = await pool()
         self._retrieves = await pool()
@@ -114,6 +122,21 @@ class Upstream:
         loop that hands over the first byte; what it raises comes through, and nothing is sent.
         NotSent is certain: the caller may try again. The path is under base_url, quoted already.
         """
+        with self._metrics.asking(self.settings.name, "submit", otherwise=NOT_SENT) as asked:
+            outcome = await self._submitted(
+                path, body, before_first_byte=before_first_byte, request_id=request_id
+            )
+            asked.outcome = of_submit(outcome)
+        return outcome
+
+    async def _submitted(
+        self,
+        path: str,
+        body: Body,
+        *,
+        before_first_byte: Callable[[], None],
+        request_id: str | None,
+    ) -> Accepted | Refused | NotSent | Unknown:
         settings = self.settings
         try:
             request = build_request(
@@ -129,7 +152,7 @@ class Upstream:
             return NotSent("unreadable_body")
         try:
             response = await self._submits.handle_async_request(request)
-        except _NOT_SENT as error:
+        except NEVER_SENT as error:
             return NotSent(str(error))
         except httpx.TransportError as error:
             return Unknown(str(error), timed_out=isinstance(error, httpx.TimeoutException))
@@ -151,11 +174,15 @@ class Upstream:
     ) -> Found | Missing | Unclear:
         """Ask for a video and return what is known; no failure of the network is raised."""
         path = f"/videos/{quoted_id(upstream_id)}"
-        try:
-            status, headers, body = await self._asked("GET", path, request_id=request_id)
-        except httpx.TransportError as error:
-            return Unclear(str(error), request_ids=RequestIds())
-        return judge_retrieve(status=status, headers=headers, body=body)
+        with self._metrics.asking(self.settings.name, "retrieve") as asked:
+            try:
+                status, headers, body = await self._asked("GET", path, request_id=request_id)
+            except httpx.TransportError as error:
+                asked.outcome = of_failure(error)
+                return Unclear(str(error), request_ids=RequestIds())
+            found = judge_retrieve(status=status, headers=headers, body=body)
+            asked.outcome = of_retrieve(found)
+        return found
 
     async def list_videos(self, after: str | None = None) -> Listed | NotOffered | Unclear:
         """Ask for the page behind a video, or the first; no failure of the network is raised."""
@@ -169,11 +196,15 @@ class Upstream:
 
     async def delete(self, upstream_id: str) -> bool:
         """Ask once that a video be deleted; tell whether it is certainly gone."""
-        try:
-            status, _, _ = await self._asked("DELETE", f"/videos/{quoted_id(upstream_id)}")
-        except httpx.TransportError:
-            return False
-        return httpx.codes.is_success(status) or status == httpx.codes.NOT_FOUND
+        with self._metrics.asking(self.settings.name, "delete") as asked:
+            try:
+                status, _, _ = await self._asked("DELETE", f"/videos/{quoted_id(upstream_id)}")
+            except httpx.TransportError as error:
+                asked.outcome = of_failure(error)
+                return False
+            is_gone = httpx.codes.is_success(status) or status == httpx.codes.NOT_FOUND
+            asked.outcome = OK if is_gone else UNCLEAR
+        return is_gone
 
     @asynccontextmanager
     async def content(
@@ -200,9 +231,17 @@ class Upstream:
             accept="*/*",
             request_id=request_id,
         )
-        async with open_content(
-            request, routes=self._routes, offset=offset, validator=validator
-        ) as stream:
+        async with AsyncExitStack() as stack:
+            with self._metrics.asking(self.settings.name, "content") as asked:
+                opening = open_content(
+                    request, routes=self._routes, offset=offset, validator=validator
+                )
+                try:
+                    stream = await stack.enter_async_context(opening)
+                except ContentUnavailable as error:
+                    asked.outcome = of_content(error)
+                    raise
+                asked.outcome = OK
             yield stream
 
     async def check(self, models: Collection[str] = ()) -> CheckReport:

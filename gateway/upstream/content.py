@@ -14,6 +14,7 @@ from typing import Final
 
 import httpx
 
+from gateway.upstream.envelopes import RequestIds, request_ids
 from gateway.upstream.transport import pieces
 
 MAX_REDIRECTS: Final = 3
@@ -21,7 +22,7 @@ MAX_URL_CHARACTERS: Final = 8_192
 
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _CONTENT_RANGE: Final = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/(?:[0-9]{1,18}|\*)")
-_OURS_ALONE: Final = ("authorization", "x-request-id")
+_OURS_ALONE: Final = ("authorization", "x-request-id", "traceparent")
 
 
 class ContentUnavailable(Exception):
@@ -30,12 +31,14 @@ class ContentUnavailable(Exception):
     Attributes:
         status: the upstream's status, or None: no answer came.
         reason: a fixed word.
+        request_ids: what the upstream calls the request, where it answered.
     """
 
-    def __init__(self, status: int | None, reason: str) -> None:
+    def __init__(self, status: int | None, reason: str, ids: RequestIds | None = None) -> None:
         super().__init__(f"{reason} (status {status})")
         self.status = status
         self.reason = reason
+        self.request_ids = ids or RequestIds()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,7 @@ class ContentStream:
         content_type: as the upstream says, or None.
         validator: a strong ETag or a Last-Modified (RFC 9110, section 8.8), or None: what a later
             request is continued with.
+        request_ids: what the upstream calls the request.
     """
 
     status: int
@@ -57,6 +61,7 @@ class ContentStream:
     size: int | None
     content_type: str | None
     validator: str | None
+    request_ids: RequestIds
     _response: httpx.Response = field(repr=False)
 
     async def chunks(self) -> AsyncIterator[bytes]:
@@ -72,9 +77,9 @@ class ContentStream:
                 received += len(chunk)
                 yield chunk
         except httpx.TransportError as error:
-            raise ContentUnavailable(self.status, str(error)) from error
+            raise ContentUnavailable(self.status, str(error), self.request_ids) from error
         if self.size is not None and received != self.size:
-            raise ContentUnavailable(self.status, "truncated")
+            raise ContentUnavailable(self.status, "truncated", self.request_ids)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,15 +175,15 @@ def _port(url: httpx.URL) -> int | None:
 
 
 def _stream(response: httpx.Response, *, offset: int) -> ContentStream:
-    status = response.status_code
+    status, ids = response.status_code, request_ids(response.headers)
     begins_at = 0
     if status == HTTPStatus.PARTIAL_CONTENT:
         found = _CONTENT_RANGE.fullmatch(response.headers.get("content-range", ""))
         if found is None or int(found[1]) != offset:
-            raise ContentUnavailable(status, "wrong_range")
+            raise ContentUnavailable(status, "wrong_range", ids)
         begins_at = offset
     elif status != HTTPStatus.OK:
-        raise ContentUnavailable(status, "http_status")
+        raise ContentUnavailable(status, "http_status", ids)
     size = response.headers.get("content-length", "")
     return ContentStream(
         status=status,
@@ -186,6 +191,7 @@ def _stream(response: httpx.Response, *, offset: int) -> ContentStream:
         size=int(size) if size.isascii() and size.isdigit() else None,
         content_type=response.headers.get("content-type"),
         validator=_validator(response.headers),
+        request_ids=ids,
         _response=response,
     )
 

@@ -45,6 +45,11 @@ class RequestIds:
     provider: str | None = None
     relay: str | None = None
 
+    def known(self) -> dict[str, str]:
+        """Return those that there are, as the log and the records call them."""
+        both = {"provider_request_id": self.provider, "relay_request_id": self.relay}
+        return {name: text for name, text in both.items() if text is not None}
+
 
 @dataclass(frozen=True, slots=True)
 class Said:

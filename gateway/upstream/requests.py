@@ -47,6 +47,7 @@ class UpstreamSettings:
         retention_seconds: how long it keeps content, where a video's object does not say.
         cost_multiplier_ppm: what of a list price it really costs, in millionths.
         pass_unknown_parameters: unknown parameters of a create are forwarded, not refused.
+        send_traceparent: it is told which trace it is asked in.
     """
 
     name: str
@@ -65,6 +66,7 @@ class UpstreamSettings:
     retention_seconds: int = 86_400
     pass_unknown_parameters: bool = False
     cost_multiplier_ppm: int = 1_000_000
+    send_traceparent: bool = False
 
     @property
     def variants(self) -> tuple[str, ...]:

@@ -10,8 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from gateway.billing.money import Basis
 from gateway.db.leases import renew_lease
 from gateway.db.script import SKIP_LOCKED, Row, Script, Sql
+from gateway.telemetry.traces import about_trace
 from gateway.videos.lifecycle import Terms
 from gateway.videos.objects import Facts
 
@@ -20,8 +22,9 @@ _CLAIMED: Final = (
     " videos.fields, videos.object, videos.created_at, videos.recorded_at, videos.completed_at,"
     " videos.missing_polls, videos.orphaned_at, videos.hold_id, holds.model, holds.operation,"
     " holds.unit, holds.rate_micros, holds.images_micros, holds.moderated_is_billed,"
-    " holds.list_micros, CASE WHEN holds.state = 'settled' THEN holds.ended_at END AS settled_at"
-    " FROM videos"
+    " holds.list_micros, holds.amount_micros, holds.basis, holds.cost_multiplier_ppm,"
+    " videos.project_id, holds.key_id, videos.traceparent,"
+    " CASE WHEN holds.state = 'settled' THEN holds.ended_at END AS settled_at FROM videos"
     " JOIN holds ON holds.id = videos.hold_id WHERE videos.id IN "
 )
 
@@ -31,7 +34,9 @@ class Claim:
     """A video that is ours to poll until the lease ends.
 
     Attributes:
+        held_micros: what was put on hold for it, on the basis that budgets act on.
         settled_at: when a person settled it; only its end, which may correct the amount, is open.
+        traceparent: of the span that bought it.
     """
 
     video_id: str
@@ -48,11 +53,23 @@ class Claim:
     model: str
     hold_id: str
     terms: Terms
+    project_id: str
+    key_id: str
+    held_micros: int
+    basis: Basis
+    traceparent: str | None
 
     @property
-    def log_facts(self) -> Mapping[str, str]:
+    def log_facts(self) -> Mapping[str, Any]:
         """What the log says it is about."""
-        return {"video_id": self.video_id}
+        return {
+            "video_id": self.video_id,
+            "upstream": self.upstream,
+            "upstream_id": self.upstream_id,
+            "project_id": self.project_id,
+            "key_id": self.key_id,
+            **about_trace(self.traceparent),
+        }
 
 
 def claim_due(*, limit: int, lease_ends_at: int, now: int) -> Script[list[Claim]]:
@@ -113,4 +130,9 @@ def _claim(row: Row) -> Claim:
             moderated_is_billed=bool(row["moderated_is_billed"]),
             list_micros=row["list_micros"],
         ),
+        project_id=row["project_id"],
+        key_id=row["key_id"],
+        held_micros=row["amount_micros"],
+        basis=Basis(row["basis"], row["cost_multiplier_ppm"]),
+        traceparent=row["traceparent"],
     )

@@ -18,6 +18,7 @@ from gateway.clock import Clock
 from gateway.db.database import Database
 from gateway.errors import DatabaseUnavailable, StoreUnavailable
 from gateway.store import ContentStore
+from gateway.telemetry.metrics.videos import ORPHANED, VideoMetrics
 from gateway.videos.attempts import forget_old
 from gateway.videos.records import orphan_lapsed
 
@@ -35,6 +36,7 @@ class Cleaning:
     database: Database
     store: ContentStore
     clock: Clock
+    metrics: VideoMetrics
     turn_seconds: float = TURN_SECONDS
 
 
@@ -57,8 +59,9 @@ async def clean_forever(cleaning: Cleaning) -> None:
 
 async def _orphan_lapsed(cleaning: Cleaning) -> None:
     now = cleaning.clock.now()
-    for video_id in await cleaning.database.run(partial(orphan_lapsed, now=now)):
-        _log.error("video_orphaned", video_id=video_id, reason="lease_lapsed")
+    for orphan in await cleaning.database.run(partial(orphan_lapsed, now=now)):
+        cleaning.metrics.ended(orphan.model, ORPHANED)
+        _log.error("video_orphaned", reason="lease_lapsed", **orphan.log_facts)
 
 
 async def _forget_attempts(cleaning: Cleaning) -> None:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final
+from typing import Final, NamedTuple
 
 from gateway.billing.ledger import HELD
 from gateway.db.script import Script, Sql
@@ -33,6 +33,14 @@ class Deletion(Enum):
     DELETED = "deleted"
     NOT_OVER = "not_over"
     NO_SUCH_VIDEO = "no_such_video"
+
+
+class Deleted(NamedTuple):
+    """What became of a request to delete; None where there is no such video."""
+
+    deletion: Deletion
+    video_id: str | None = None
+    upstream: str | None = None
 
 
 _EMPTY: Final = Page(objects=(), first_id=None, last_id=None, has_more=False)
@@ -77,10 +85,8 @@ def list_page(
     )
 
 
-def delete_video(
-    *, upstream_id: str, project_id: str, now: int
-) -> Script[tuple[Deletion, str | None]]:
-    """Hide a video of a project from every verb, if it is over; return also its upstream.
+def delete_video(*, upstream_id: str, project_id: str, now: int) -> Script[Deleted]:
+    """Hide a video of a project from every verb, if it is over.
 
     Row and entries stay; what is not mirrored yet never will be.
     """
@@ -92,11 +98,11 @@ def delete_video(
         (project_id, upstream_id),
     )
     if not found:
-        return Deletion.NO_SUCH_VIDEO, None
+        return Deleted(Deletion.NO_SUCH_VIDEO)
     ((video_id, status, upstream, hold_state),) = found
     # An orphan is shown as failed, but the upstream's copy is the evidence that ends its hold.
     if status not in {COMPLETED, FAILED} or hold_state == HELD:
-        return Deletion.NOT_OVER, upstream
+        return Deleted(Deletion.NOT_OVER, video_id, upstream)
     yield Sql("UPDATE videos SET deleted_at = $2 WHERE id = $1", (video_id, now))
     # Nobody mirrors it any more, and what the store has is removed.
     yield Sql(
@@ -110,4 +116,4 @@ def delete_video(
         " WHERE video_id = $1 AND mirrored_at IS NULL",
         (video_id,),
     )
-    return Deletion.DELETED, upstream
+    return Deleted(Deletion.DELETED, video_id, upstream)

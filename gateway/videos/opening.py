@@ -7,7 +7,7 @@ submit that died is found. Its outcome is written down by records.py.
 
 import json
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from gateway.billing.balances import Account, accounting_day
 from gateway.billing.ledger import Hold
@@ -32,6 +32,7 @@ class Submit:
 
     Attributes:
         value_sha256: of the key value that it came with, which must still be in force.
+        traceparent: of the span that buys it, for whatever is done about the video later.
     """
 
     video_id: str
@@ -42,6 +43,19 @@ class Submit:
     fields: dict[str, str]
     lease_ends_at: int
     value_sha256: str | None = None
+    traceparent: str | None = None
+
+    @property
+    def log_facts(self) -> dict[str, Any]:
+        """What the log says it is about."""
+        account = self.hold.account
+        return {
+            "video_id": self.video_id,
+            "project_id": account.project_id,
+            "key_id": account.key_id,
+            "upstream": self.upstream,
+            "held_micros": self.hold.amount_micros,
+        }
 
 
 def submit_of(
@@ -55,6 +69,7 @@ def submit_of(
     basis: Basis,
     rate_card_sha256: str,
     lease_seconds: int,
+    traceparent: str | None,
     now: int,
 ) -> Submit:
     """Return the submit of an order by a key, with a hold of the order's price."""
@@ -82,6 +97,7 @@ def submit_of(
         fields=dict(order.shown),
         lease_ends_at=now + lease_seconds,
         value_sha256=key.value_sha256,
+        traceparent=traceparent,
     )
 
 
@@ -110,8 +126,9 @@ def open_submit(submit: Submit, *, now: int) -> Script[Admitted | Earlier]:
     admitted = yield from admit(submit.hold, now=now)
     yield Sql(
         "INSERT INTO videos (id, hold_id, project_id, key_id, upstream, kind, fields, status,"
-        " created_at, submit_lease_ends_at, missing_polls, due_at, claim_number)"
-        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 0, $10, 0) ON CONFLICT DO NOTHING",
+        " created_at, submit_lease_ends_at, missing_polls, due_at, claim_number, traceparent)"
+        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 0, $10, 0, $11)"
+        " ON CONFLICT DO NOTHING",
         (
             submit.video_id,
             submit.hold.id,
@@ -123,6 +140,7 @@ def open_submit(submit: Submit, *, now: int) -> Script[Admitted | Earlier]:
             QUEUED,
             now,
             submit.lease_ends_at,
+            submit.traceparent,
         ),
     )
     yield from write_attempt(

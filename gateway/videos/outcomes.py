@@ -14,6 +14,7 @@ from gateway.clock import Clock
 from gateway.db.database import Database
 from gateway.db.script import Script
 from gateway.errors import DatabaseUnavailable, GatewayError, OutcomeUnknown, UpstreamUnreachable
+from gateway.telemetry.metrics.videos import NOT_SENT, ORPHANED, REFUSED
 from gateway.upstream.envelopes import RequestIds
 from gateway.upstream.replies import Accepted, NotSent, Refused, Unknown
 from gateway.videos.records import (
@@ -39,10 +40,11 @@ async def record(
     database: Database,
     clock: Clock,
     first_poll_seconds: int,
+    held_micros: int,
     log: structlog.typing.FilteringBoundLogger,
 ) -> Recorded | bool:
     """Write the outcome down, for as long as it takes while the process lives."""
-    attempt = 0
+    attempt, facts = 0, _facts(outcome)
     while True:
         now = clock.now()
         try:
@@ -51,17 +53,19 @@ async def record(
             )
         except DatabaseUnavailable as error:
             if attempt == 0:
-                log.error("submit_not_recorded", **_facts(outcome), cause=repr(error.__cause__))
+                log.error("submit_not_recorded", **facts, cause=repr(error.__cause__))
             await asyncio.sleep(
                 _RECORD_BACKOFF_SECONDS[min(attempt, len(_RECORD_BACKOFF_SECONDS) - 1)]
             )
             attempt += 1
         except Exception:
             # Not the database's fault: nobody but this line knows the id now.
-            log.exception("submit_not_recorded", **_facts(outcome))
+            log.exception("submit_not_recorded", **facts)
             raise
         else:
-            _report(log, outcome, recorded=recorded)
+            if recorded is True and isinstance(outcome, Refused | NotSent):
+                facts["released_micros"] = held_micros
+            _report(log.bind(**facts), outcome, recorded=recorded)
             return recorded
 
 
@@ -97,39 +101,52 @@ def _script(
 def _report(
     log: structlog.typing.FilteringBoundLogger, outcome: Outcome, *, recorded: Recorded | bool
 ) -> None:
-    facts = _facts(outcome)
     match outcome:
         case Accepted() if recorded is Recorded.FOLLOWED:
-            log.info("submit_accepted", **facts)
+            log.info("submit_accepted")
         case Accepted():
             # A person must look: two videos claim one id, or one was billed after its release.
-            log.error("submit_contradicted", how=Recorded(recorded).value, **facts)
+            log.error("submit_contradicted", how=Recorded(recorded).value)
         case Refused(error=error) if error.status >= 500:  # noqa: PLR2004 - server errors
-            log.error("submit_refused", **facts)
+            log.error("submit_refused")
         case Refused():
-            log.info("submit_refused", **facts)
+            log.info("submit_refused")
         case NotSent():
-            log.warning("submit_not_sent", **facts)
+            log.warning("submit_not_sent")
         case Unknown():
-            log.error("submit_outcome_unknown", **facts)
+            log.error("submit_outcome_unknown")
 
 
 def _facts(outcome: Outcome) -> dict[str, Any]:
+    facts = known_of(outcome)
+    if isinstance(outcome, Refused):
+        facts |= {"status": outcome.error.status, "code": outcome.error.code}
+    return facts
+
+
+def known_of(outcome: Outcome) -> dict[str, Any]:
+    """Return what the log can say of an outcome: the upstream's ids, or why there are none."""
     match outcome:
         case Accepted(upstream_id=upstream_id, request_ids=ids):
-            return {"upstream_id": upstream_id, **_ids(ids)}
-        case Refused(error=error, request_ids=ids):
-            return {"status": error.status, "code": error.code, **_ids(ids)}
+            return {"upstream_id": upstream_id, **ids.known()}
+        case Refused(request_ids=ids):
+            return ids.known()
         case NotSent(reason=reason):
             return {"reason": reason}
         case Unknown(reason=reason, request_ids=ids):
-            return {"reason": reason, **_ids(ids)}
+            return {"reason": reason, **(ids or RequestIds()).known()}
 
 
-def _ids(ids: RequestIds | None) -> dict[str, str | None]:
-    if ids is None:
-        return {}
-    return {"provider_request_id": ids.provider, "relay_request_id": ids.relay}
+def end_of(outcome: Outcome, *, recorded: Recorded | bool) -> str | None:
+    """Return which end a submit was for its video, as it is counted; None: it goes on."""
+    match outcome:
+        case Refused():
+            return REFUSED
+        case NotSent():
+            return NOT_SENT
+        case Unknown():
+            return ORPHANED
+    return ORPHANED if recorded is Recorded.DUPLICATE else None
 
 
 def refusal(outcome: Outcome) -> GatewayError:

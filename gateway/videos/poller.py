@@ -15,6 +15,10 @@ import structlog
 
 from gateway.clock import Clock
 from gateway.db.database import Database
+from gateway.db.script import Script
+from gateway.telemetry.metrics import videos as counted
+from gateway.telemetry.metrics.videos import VideoMetrics
+from gateway.telemetry.traces import UNTRACED, Tracer, traced_turn
 from gateway.turns import LEASE_SECONDS, Loop, Turns
 from gateway.upstream.client import Upstream
 from gateway.upstream.envelopes import RequestIds
@@ -66,6 +70,8 @@ class Polling:
     patience_seconds: int
     on_completed: Callable[[], None]
     on_step: Callable[[str], None]
+    metrics: VideoMetrics
+    tracer: Tracer = UNTRACED
 
 
 async def poll_forever(polling: Polling) -> None:
@@ -78,7 +84,7 @@ async def poll_forever(polling: Polling) -> None:
             wake=asyncio.Event(),
             claim=partial(_claim, polling),
             renew=partial(_renew, polling),
-            turn=partial(poll, polling),
+            turn=traced_turn(polling.tracer, "poll", partial(poll, polling)),
             give_back=partial(_give_back, polling),
         )
     )
@@ -104,6 +110,7 @@ async def _give_back(polling: Polling, claims: Sequence[Claim]) -> None:
 async def poll(polling: Polling, claim: Claim) -> None:
     """Ask once about one claimed video, and write down what the answer means."""
     polling.on_step("poll.claimed")
+    begun = polling.clock.elapsed()
     upstream = polling.upstreams.get(claim.upstream)
     if upstream is None:
         # Taken out of the settings: nobody can be asked until it is back.
@@ -111,7 +118,11 @@ async def poll(polling: Polling, claim: Claim) -> None:
     else:
         reply = await upstream.retrieve(claim.upstream_id)
     polling.on_step("poll.answered")
-    log = _log.bind(video_id=claim.video_id, upstream_id=claim.upstream_id)
+    log = _log.bind(
+        **claim.log_facts,
+        **reply.request_ids.known(),
+        duration_seconds=round(polling.clock.elapsed() - begun, 3),
+    )
     match reply:
         case Found():
             await _found(polling, claim, reply, log=log)
@@ -141,35 +152,52 @@ async def _found(
             script = partial(write_pending, claim, pending, reply.object, due_at=due_at, now=now)
             # What a person may be deciding about is written in turn with that.
             run = polling.database.run if claim.orphaned else polling.database.run_beside
+            polling.metrics.polled(counted.PENDING)
             if not await run(script):
                 log.warning("lease_lost", loop="poll")
         case Completed() as completed:
-            ended = await polling.database.run(
-                partial(
-                    write_completed,
-                    claim,
-                    completed,
-                    reply.object,
-                    assets={
-                        variant: polling.clock.new_id("asset") for variant in settings.variants
-                    },
-                    retention_seconds=settings.retention_seconds,
-                    now=now,
-                )
+            end = partial(
+                write_completed,
+                claim,
+                completed,
+                reply.object,
+                assets={variant: polling.clock.new_id("asset") for variant in settings.variants},
+                retention_seconds=settings.retention_seconds,
+                now=now,
             )
+            ended = await _end(polling, claim, end, name="settle")
             polling.on_completed()
-            _report_end(log, ended, "video_completed", list_micros=completed.list_micros)
+            polling.metrics.polled(counted.COMPLETED)
+            if ended.written:
+                polling.metrics.completed(claim.model, seconds=now - claim.recorded_at)
+            log = log.bind(
+                list_micros=completed.list_micros, generation_seconds=now - claim.recorded_at
+            )
+            _report_end(log, ended, "video_completed")
             if ended.written and completed.above_hold:
                 log.error(
                     "settled_above_hold",
                     held_list_micros=claim.terms.list_micros,
-                    list_micros=completed.list_micros,
+                    held_micros=claim.held_micros,
+                    **ended.money,
                 )
         case Failed() as failed:
-            ended = await polling.database.run(
-                partial(write_failed, claim, failed, reply.object, now=now)
-            )
-            _report_end(log, ended, "video_failed", reason=failed.reason)
+            end = partial(write_failed, claim, failed, reply.object, now=now)
+            name = "settle" if failed.list_micros else "release"
+            ended = await _end(polling, claim, end, name=name)
+            polling.metrics.polled(counted.FAILED)
+            if ended.written:
+                polling.metrics.failed(
+                    claim.model, reason=failed.reason, is_billed=failed.list_micros > 0
+                )
+            _report_end(log.bind(reason=failed.reason), ended, "video_failed")
+
+
+async def _end(
+    polling: Polling, claim: Claim, script: Callable[[], Script[Ended]], *, name: str
+) -> Ended:
+    with polling.tracer.span(name, about=claim.traceparent):
+        return await polling.database.run(script)
 
 
 async def _said_nothing(
@@ -198,25 +226,25 @@ async def _said_nothing(
         due_at = max(due_at, now + min(wait_seconds, ORPHAN_INTERVAL_SECONDS))
         script = partial(write_nothing, claim, missing=missing, due_at=due_at, now=now)
     run = polling.database.run if over or claim.orphaned else polling.database.run_beside
+    polling.metrics.polled(counted.NOTHING)
     if not await run(script):
         log.warning("lease_lost", loop="poll")
     elif given_up:
         log.warning("poll_given_up", reason=reason)
     elif orphaned:
-        log.error("video_orphaned", reason=reason)
+        polling.metrics.ended(claim.model, counted.ORPHANED)
+        log.error("video_orphaned", reason=reason, held_micros=claim.held_micros)
     else:
         log.warning("poll_said_nothing", reason=reason)
 
 
-def _report_end(
-    log: structlog.typing.FilteringBoundLogger, ended: Ended, event: str, **facts: object
-) -> None:
+def _report_end(log: structlog.typing.FilteringBoundLogger, ended: Ended, event: str) -> None:
     if not ended.written:
         log.warning("lease_lost", loop="poll")
     elif ended.correction_micros:
-        log.error("ended_hold_corrected", correction_micros=ended.correction_micros, **facts)
+        log.error("ended_hold_corrected", **ended.money)
     else:
-        log.info(event, **facts)
+        log.info(event, **ended.money)
 
 
 def _out_of_patience(polling: Polling, claim: Claim, *, now: int) -> bool:

@@ -27,11 +27,25 @@ class Ended:
 
     Attributes:
         written: False where the claim had been lost: nothing changed.
+        settled_micros: what was charged, where that ended the hold; None: it did not.
+        released_micros: what is held no more, where nothing was charged; None as above.
         correction_micros: what had to be adjusted because the hold had been ended before.
     """
 
     written: bool
+    settled_micros: int | None = None
+    released_micros: int | None = None
     correction_micros: int = 0
+
+    @property
+    def money(self) -> Mapping[str, int]:
+        """What of it the log says: what has moved."""
+        moved = {
+            "settled_micros": self.settled_micros,
+            "released_micros": self.released_micros,
+            "correction_micros": self.correction_micros or None,
+        }
+        return {name: micros for name, micros in moved.items() if micros is not None}
 
 
 def write_pending(
@@ -134,7 +148,7 @@ def write_completed(
         yield from write_assets(claim.video_id, assets, expires_at=expires_at, now=now)
     amount = completed.list_micros
     if (yield from ledger.settle(claim.hold_id, list_micros=amount, reason="completed", now=now)):
-        return Ended(written=True)
+        return Ended(written=True, settled_micros=claim.basis.amount(amount))
     return (yield from _correct(claim, list_micros=amount, now=now))
 
 
@@ -165,13 +179,11 @@ def write_failed(
         return Ended(written=False)
     amount = failed.list_micros
     if amount:
-        ended = yield from ledger.settle(
-            claim.hold_id, list_micros=amount, reason=failed.reason, now=now
-        )
-    else:
-        ended = yield from ledger.release(claim.hold_id, reason=failed.reason, now=now)
-    if ended:
-        return Ended(written=True)
+        settle = ledger.settle(claim.hold_id, list_micros=amount, reason=failed.reason, now=now)
+        if (yield from settle):
+            return Ended(written=True, settled_micros=claim.basis.amount(amount))
+    elif (yield from ledger.release(claim.hold_id, reason=failed.reason, now=now)):
+        return Ended(written=True, released_micros=claim.held_micros)
     return (yield from _correct(claim, list_micros=amount, now=now))
 
 

@@ -67,15 +67,15 @@ def find_video(*, upstream_id: str, project_id: str) -> Script[Row | None]:
 def find_content(*, upstream_id: str, project_id: str, variant: str) -> Script[Row | None]:
     """Return what serving one variant needs, or None where the project has no such video.
 
-    Columns: status, upstream, then of the asset, None where there is none: asset_id, content_type,
-    size_bytes, sha256, expires_at, mirrored_at, absent_at, gone_at, removed_at, leased_at, due_at,
-    failure.
+    Columns: video_id, status, upstream, then of the asset, None where there is none: asset_id,
+    content_type, size_bytes, sha256, expires_at, mirrored_at, absent_at, gone_at, removed_at,
+    leased_at, due_at, failure.
     """
     rows = yield Sql(
-        "SELECT videos.status, videos.upstream, assets.id AS asset_id, assets.content_type,"
-        " assets.size_bytes, assets.sha256, assets.expires_at, assets.mirrored_at,"
-        " assets.absent_at, assets.gone_at, assets.removed_at, assets.leased_at, assets.due_at,"
-        " assets.failure FROM videos"
+        "SELECT videos.id AS video_id, videos.status, videos.upstream, assets.id AS asset_id,"
+        " assets.content_type, assets.size_bytes, assets.sha256, assets.expires_at,"
+        " assets.mirrored_at, assets.absent_at, assets.gone_at, assets.removed_at,"
+        " assets.leased_at, assets.due_at, assets.failure FROM videos"
         " LEFT JOIN assets ON assets.video_id = videos.id AND assets.variant = $3"
         " WHERE videos.upstream_id = $1 AND videos.project_id = $2 AND videos.deleted_at IS NULL"
         " AND videos.kind = 'video' ORDER BY videos.created_at, videos.id LIMIT 1",
@@ -109,10 +109,10 @@ def list_videos(*, limit: int) -> Script[list[Row]]:
 def find_character(*, upstream_id: str, project_id: str) -> Script[Row | None]:
     """Return a character of a project, or None: also for another project's.
 
-    Columns: object, upstream.
+    Columns: id, object, upstream.
     """
     rows = yield Sql(
-        "SELECT object, upstream FROM videos WHERE upstream_id = $1 AND project_id = $2"
+        "SELECT id, object, upstream FROM videos WHERE upstream_id = $1 AND project_id = $2"
         " AND kind = 'character' ORDER BY created_at, id LIMIT 1",
         (upstream_id, project_id),
     )

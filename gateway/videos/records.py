@@ -13,9 +13,11 @@ effect on an orphan too; they are not fenced by a claim.
 import json
 from collections.abc import Mapping
 from enum import Enum
+from typing import Any, NamedTuple
 
 from gateway.billing import ledger
 from gateway.db.script import Script, Sql
+from gateway.telemetry.traces import about_trace
 from gateway.upstream.envelopes import RequestIds
 from gateway.upstream.replies import Accepted
 from gateway.videos.attempts import free_key, write_answer
@@ -29,6 +31,25 @@ class Recorded(Enum):
     FOLLOWED = "followed"
     DUPLICATE = "duplicate"
     AFTER_RELEASE = "after_release"
+
+
+class Lapsed(NamedTuple):
+    """A submit that has become an orphan, because nobody wrote down its outcome in time."""
+
+    video_id: str
+    project_id: str
+    key_id: str
+    upstream: str
+    traceparent: str | None
+    model: str
+    held_micros: int
+
+    @property
+    def log_facts(self) -> Mapping[str, Any]:
+        """What the log says it is about."""
+        facts = self._asdict()
+        trace = about_trace(facts.pop("traceparent"))
+        return {**facts, **trace}
 
 
 def record_accepted(
@@ -143,16 +164,21 @@ def record_orphan(video_id: str, *, reason: str, request_ids: RequestIds, now: i
     return bool(rows)
 
 
-def orphan_lapsed(*, now: int) -> Script[list[str]]:
+def orphan_lapsed(*, now: int) -> Script[list[Lapsed]]:
     """Make an orphan of every submit whose lease has lapsed without an outcome; return them."""
     rows = yield Sql(
         "UPDATE videos SET orphaned_at = $1, orphan_reason = 'lease_lapsed', due_at = NULL,"
         " claim_number = claim_number + 1"
         " WHERE due_at <= $1 AND upstream_id IS NULL AND refused_at IS NULL"
-        " AND orphaned_at IS NULL RETURNING id",
+        " AND orphaned_at IS NULL RETURNING id, project_id, key_id, upstream, traceparent,"
+        " hold_id",
         (now,),
     )
-    return [str(row["id"]) for row in rows]
+    orphans = []
+    for *whose, hold_id in rows:
+        (bought,) = yield Sql("SELECT model, amount_micros FROM holds WHERE id = $1", (hold_id,))
+        orphans.append(Lapsed(*whose, *bought))
+    return orphans
 
 
 def _own(upstream: str, upstream_id: str, video_id: str) -> Script[bool]:

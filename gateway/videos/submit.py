@@ -21,7 +21,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
@@ -30,13 +30,15 @@ from gateway.billing.usable_keys import Key
 from gateway.clock import Clock
 from gateway.db.database import Database
 from gateway.errors import DatabaseUnavailable, OutcomeUnknown
+from gateway.telemetry.metrics.videos import VideoMetrics
+from gateway.telemetry.traces import traceparent_under_way
 from gateway.upstream.client import Body, Upstream
 from gateway.upstream.replies import Accepted, NotSent, Unknown
 from gateway.videos.admission import NOT_ADMITTED, Admitted, refused
 from gateway.videos.attempts import Earlier, Intent
 from gateway.videos.opening import Submit, open_submit, submit_of
 from gateway.videos.order import Order
-from gateway.videos.outcomes import UNKNOWN_MESSAGE, Outcome, record, refusal
+from gateway.videos.outcomes import UNKNOWN_MESSAGE, Outcome, end_of, known_of, record, refusal
 from gateway.videos.records import Recorded, first_answer
 from gateway.work import Work
 
@@ -69,6 +71,7 @@ class Means:
     first_poll_seconds: int
     disclose_budgets: bool
     budget_basis: str
+    metrics: VideoMetrics
 
     def basis(self, upstream: Upstream) -> Basis:
         """Return what budgets act on where an upstream is paid."""
@@ -106,11 +109,13 @@ async def submit(
     intent: Intent,
     upstream: Upstream,
     rate_card_sha256: str,
+    facts: dict[str, Any],
 ) -> Submitted | Earlier:
     """Hold the price, forward the order, write down what happened.
 
     On return the video is bought, its hold durable and its id recorded; or an earlier attempt
-    answers for this one, and nothing was held and nothing sent.
+    answers for this one, and nothing was held and nothing sent. What the line of the request is to
+    say of it is added to `facts` as it becomes known, whatever the end.
 
     Raises:
         BudgetExceeded, RateLimitExceeded, ModelNotAllowed, PriceLimitExceeded, InvalidApiKey,
@@ -132,16 +137,22 @@ async def submit(
         basis=means.basis(upstream),
         rate_card_sha256=rate_card_sha256,
         lease_seconds=int(upstream.settings.post_seconds + LEASE_MARGIN_SECONDS),
+        traceparent=traceparent_under_way(),
         now=now,
     )
-    admitted = await _take_hold(means, opened, order, now=now)
+    log = _log.bind(**opened.log_facts, project=key.project_name)
+    admitted = await _take_hold(means, opened, order, now=now, log=log)
     if isinstance(admitted, Earlier):
         return admitted
-    log = _log.bind(video_id=opened.video_id, upstream=opened.upstream)
+    facts |= opened.log_facts
+    _count_bought(means, opened)
     means.on_step("submit.held")
+    begun = means.clock.elapsed()
     outcome = await _forward(means, upstream, order.path, body, begin_by=begin_by, log=log)
+    facts |= known_of(outcome)
+    log = log.bind(duration_seconds=round(means.clock.elapsed() - begun, 3))
     means.on_step("submit.answered")
-    recording = means.work.start(_recorded(means, opened.video_id, outcome, log=log))
+    recording = means.work.start(_recorded(means, opened, outcome, log=log))
     recorded = await _within(recording, means.reply_seconds)
     means.on_step("submit.recorded")
     if isinstance(outcome, Accepted) and recorded is not Recorded.DUPLICATE:
@@ -155,13 +166,20 @@ async def submit(
     raise refusal(outcome)
 
 
-async def _take_hold(means: Means, opened: Submit, order: Order, *, now: int) -> Admitted | Earlier:
+async def _take_hold(
+    means: Means,
+    opened: Submit,
+    order: Order,
+    *,
+    now: int,
+    log: structlog.typing.FilteringBoundLogger,
+) -> Admitted | Earlier:
     try:
         return await means.database.run(partial(open_submit, opened, now=now))
     except DatabaseUnavailable:
         # The hold may have been taken all the same; nothing was or will be sent for it.
         outcome = NotSent("hold_not_confirmed")
-        means.work.start(_recorded(means, opened.video_id, outcome, log=_log))
+        means.work.start(_recorded(means, opened, outcome, log=log))
         raise
     except NOT_ADMITTED as error:
         raise refused(
@@ -211,15 +229,27 @@ async def _sent(
 
 
 async def _recorded(
-    means: Means, video_id: str, outcome: Outcome, *, log: structlog.typing.FilteringBoundLogger
+    means: Means, opened: Submit, outcome: Outcome, *, log: structlog.typing.FilteringBoundLogger
 ) -> Recorded | bool:
-    return await record(
-        video_id,
+    recorded = await record(
+        opened.video_id,
         outcome,
         database=means.database,
         clock=means.clock,
         first_poll_seconds=means.first_poll_seconds,
+        held_micros=opened.hold.amount_micros,
         log=log,
+    )
+    end = end_of(outcome, recorded=recorded)
+    if end is not None:
+        means.metrics.ended(opened.hold.model, end)
+    return recorded
+
+
+def _count_bought(means: Means, opened: Submit) -> None:
+    hold = opened.hold
+    means.metrics.bought(
+        hold.operation, model=hold.model, size=hold.size, clip_seconds=hold.clip_seconds
     )
 
 

@@ -12,27 +12,32 @@ makes a figure inconclusive.
 
 import argparse
 import asyncio
-import json
-import os
 import re
 import shutil
 import signal
-import socket
 import sqlite3
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import httpx
-from rich.console import Console
-from rich.table import Table
+from side_by_side import (
+    LOAD_CORE,
+    SERVER_CORE,
+    Figure,
+    free_port,
+    gateway,
+    on_core,
+    running,
+    show,
+    until_it_listens,
+    upstream,
+)
 
 from gateway.simulator.control import Control
 from gateway.simulator.server import run
@@ -40,12 +45,9 @@ from gateway.simulator.world import Settings as SimulatorSettings
 
 MIB: Final = 1 << 20
 WARM_BYTES, COLD_BYTES = 20 * MIB, 60 * MIB
-MOST_SPREAD: Final = 0.15
-SERVER_CORE, LOAD_CORE = "0", "1"
 COLD_DOWNLOADS: Final = 30
 # An upstream on the same machine, and one across a continent.
 AWAY_MS: Final = (0, 50)
-WAIT_SECONDS: Final = 30
 NGINX = """
 daemon off;
 user root;
@@ -63,109 +65,9 @@ http {{
 """
 
 
-@dataclass
-class Figure:
-    """What was measured of one thing on both sides.
-
-    Attributes:
-        goal: the ratio of ours to theirs that is asked for, at least or at most.
-    """
-
-    name: str
-    unit: str
-    goal: float
-    at_least: bool
-    ours: list[float] = field(default_factory=list)
-    theirs: list[float] = field(default_factory=list)
-
-    @property
-    def ratio(self) -> float:
-        return statistics.median(self.ours) / statistics.median(self.theirs)
-
-    @property
-    def spread(self) -> float:
-        """The wider of both sides: from the first to the third quartile, over the median."""
-        return max(_spread(self.ours), _spread(self.theirs))
-
-    @property
-    def verdict(self) -> str:
-        met = self.ratio >= self.goal if self.at_least else self.ratio <= self.goal
-        if self.spread > MOST_SPREAD:
-            return "inconclusive"
-        return "met" if met else "missed"
-
-
-def _spread(values: Sequence[float]) -> float:
-    first, _, third = statistics.quantiles(values, n=4)
-    return (third - first) / statistics.median(values)
-
-
-def on_core(core: str, command: list[str]) -> list[str]:
-    return ["taskset", "-c", core, *command] if (os.cpu_count() or 1) > 1 else command
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        return int(listening.getsockname()[1])
-
-
-@contextmanager
-def running(command: list[str], **options: Any) -> Iterator[subprocess.Popen[str]]:
-    with subprocess.Popen(command, text=True, **options) as process:
-        try:
-            yield process
-        finally:
-            process.terminate()
-
-
-def until_it_listens(port: int) -> None:
-    give_up = time.monotonic() + WAIT_SECONDS
-    while time.monotonic() < give_up:
-        with socket.socket() as client:
-            if client.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.02)
-    raise TimeoutError(f"nothing listens on {port}")
-
-
-@contextmanager
-def upstream(content_bytes: int) -> Iterator[str]:
-    """Run a simulated upstream whose videos are so long; yield its base URL."""
-    command = [sys.executable, __file__, "--upstream", str(content_bytes)]
-    with running(on_core(LOAD_CORE, command), stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        yield str(json.loads(process.stdout.readline())["base_url"])
-
-
-@contextmanager
-def gateway(folder: Path, upstream_url: str) -> Iterator[tuple[httpx.Client, Path]]:
-    """Run a gateway; yield a client of it, with a key, and the folder of its content."""
-    port = free_port()
-    environ = os.environ | {
-        "GATEWAY_PORT": str(port),
-        "GATEWAY_OPS_PORT": "0",
-        "GATEWAY_DATABASE_URL": f"sqlite:///{folder / 'gateway.db'}",
-        "GATEWAY_STORE_URL": f"file://{folder / 'content'}",
-        "GATEWAY_UPSTREAM_BASE_URL": upstream_url,
-        "GATEWAY_UPSTREAM_API_KEY": "sk-simulator",
-        "GATEWAY_POLL_INTERVAL_SECONDS": "1",
-        "GATEWAY_LOG_FORMAT": "json",
-    }
-    command = [sys.executable, "-m", "gateway"]
-    made = subprocess.run(
-        [*command, "keys", "create", "--project", "bench", "--name", "bench", "--json"],
-        env=environ,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    served = on_core(SERVER_CORE, [*command, "serve"])
-    with running(served, env=environ, stdout=subprocess.DEVNULL):
-        until_it_listens(port)
-        headers = {"authorization": f"Bearer {json.loads(made.stdout)['value']}"}
-        url = f"http://127.0.0.1:{port}/v1"
-        with httpx.Client(base_url=url, headers=headers, trust_env=False, timeout=60) as client:
-            yield client, folder
+def simulated(content_bytes: int) -> list[str]:
+    """Return the command for a simulated upstream whose videos are so long."""
+    return [sys.executable, __file__, "--upstream", str(content_bytes)]
 
 
 def buy(client: httpx.Client) -> str:
@@ -210,7 +112,7 @@ def warm(folder: Path, *, rounds: int, seconds: int) -> list[Figure]:
     whole = Figure("warm 20 MB, 4 clients, beside nginx", "MB/s", 0.9, at_least=True)
     part = Figure("range of 1 MB, 8 clients, beside nginx", "MB/s", 0.9, at_least=True)
     with ExitStack() as stack:
-        upstream_url = stack.enter_context(upstream(WARM_BYTES))
+        upstream_url = stack.enter_context(upstream(*simulated(WARM_BYTES)))
         client, _ = stack.enter_context(gateway(folder / "warm", upstream_url))
         path = f"/videos/{buy(client)}/content"
         theirs = stack.enter_context(nginx(folder / "nginx", client.get(path).content))
@@ -262,8 +164,9 @@ def cold(folder: Path, *, away_ms: int) -> Figure:
     name = f"first byte of a cold 60 MB, beside an upstream {away_ms} ms away"
     figure = Figure(name, "ms", 1.2, at_least=False)
     with ExitStack() as stack:
-        upstream_url = stack.enter_context(upstream(COLD_BYTES))
-        client, place = stack.enter_context(gateway(folder / f"cold{away_ms}", upstream_url))
+        upstream_url = stack.enter_context(upstream(*simulated(COLD_BYTES)))
+        place = folder / f"cold{away_ms}"
+        client, _ = stack.enter_context(gateway(place, upstream_url))
         video_id = buy(client)
         path = f"videos/{video_id}/content"
         time.sleep(1)  # what was only waited for is in the store now
@@ -299,18 +202,7 @@ def main() -> None:
         folder = Path(name)
         figures = warm(folder, rounds=asked.rounds, seconds=asked.seconds)
         figures += [cold(folder, away_ms=away_ms) for away_ms in AWAY_MS]
-    table = Table("work", "gateway", "beside", "ratio", "goal", "spread", "verdict")
-    for one in figures:
-        table.add_row(
-            one.name,
-            f"{statistics.median(one.ours):,.1f} {one.unit}",
-            f"{statistics.median(one.theirs):,.1f} {one.unit}",
-            f"{one.ratio:.2f}",
-            f"{'≥' if one.at_least else '≤'} {one.goal}",
-            f"{one.spread:.0%}",
-            one.verdict,
-        )
-    Console(width=140).print(table)
+    show(figures)
 
 
 if __name__ == "__main__":
