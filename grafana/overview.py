@@ -20,17 +20,19 @@ from grafana.promql import (
 _ANSWERED: Final = 'route=~"/v1/.*", code!="none"'
 # A download takes as long as its reader wants.
 _QUICK: Final = 'route=~"/v1/.*", route!~".*/content"'
+_READYZ: Final = 'check!="store"'
+_STORE: Final = 'check="store"'
 _OURS: Final = 'alertname=~"VideoGateway.*", job=~"$job"'
 
 _GLANCE: Final = (
     stat(
         "Ready",
-        "Whether all replicas would answer /readyz with 200: they are not stopping, the database "
-        "answers, the clock is right, the store is there. Alarms and checks says which fails.",
-        f"min ({metric('check_passing')})",
+        "Whether the replica that is worst off answers /readyz with 200. reads only: it does, but "
+        "without its store it refuses to buy. Alarms and checks says which check fails.",
+        f"min ({metric('check_passing', _READYZ)}) * (1 + min ({metric('check_passing', _STORE)}))",
         "short",
-        thresholds=falling(0.5, 1),
-        words=(("0", "no", "red"), ("1", "yes", "green")),
+        thresholds=falling(1, 2),
+        words=(("0", "no", "red"), ("1", "reads only", "yellow"), ("2", "yes", "green")),
         no_value="no gateway",
     ),
     stat(

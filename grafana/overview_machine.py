@@ -31,8 +31,8 @@ ALARMS: Final = (
     ),
     states(
         "Checks",
-        "What /readyz looks at, in the replica that is worst off: database, clock, store, and whether "
-        "it is not_draining, that is, not stopping.",
+        "What /readyz?verbose looks at, in the replica that is worst off. not_draining: it is not "
+        "told to stop. Without its store it stays ready, but buys nothing.",
         Query(per_replica("check_passing", by="check", fold="min"), "{{check}}"),
         thresholds=falling(0.5, 1),
         words=(("0", "failing", "red"), ("1", "passing", "green")),
@@ -74,7 +74,8 @@ DATABASE_AND_STORE: Final = (
     ),
     graph(
         "95 % of store work done within",
-        "95 % were done faster: a read until it was open, a write until it was safe.",
+        "95 % were done faster: of a piece that is written, of the commit "
+        "that makes all pieces visible, of a read until it was open.",
         "s",
         Query(quantile(0.95, "store_duration_seconds", by="operation"), "{{operation}}"),
         thresholds=rising(1, 5),

@@ -10,13 +10,9 @@ from typing import Any
 import promql_parser
 import yaml
 
-GRAFANA = Path(__file__).parent.parent / "grafana"
+ROOT = Path(__file__).parent.parent
+GRAFANA = ROOT / "grafana"
 PREFIX = "video_gateway_"
-# Read from the records at each scrape: the same in every replica.
-RECORDED = re.compile(
-    f"{PREFIX}(ledger|reconciliation|orphans|mirror_backlog|mirror_oldest|mirror_next|store_kept"
-    "|store_limit|alert_outbox|videos_in_flight|poll_overdue|records_readable)"
-)
 # What Grafana and a person fill in, for whoever asks in their place.
 DEFAULTS = {
     "job": "video-gateway",
@@ -67,6 +63,14 @@ class Rule:
     expr: str
     labels: Mapping[str, str]
     annotations: Mapping[str, str]
+
+
+def documented() -> dict[str, str]:
+    """Return every series that /metrics has, by README's table: `each` or `same` of replicas."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(video_gateway_\w+)` \| (\w+) \| (\w+) \|", readme, re.MULTILINE)
+    ends = {"histogram": ("_bucket", "_count", "_sum")}
+    return {f"{name}{end}": kind for name, what, kind in rows for end in ends.get(what, ("",))}
 
 
 def boards() -> dict[str, dict[str, Any]]:
