@@ -49,8 +49,9 @@ class Selector:
     """One metric as it is asked for, below which functions and aggregations, innermost last."""
 
     name: str
+    text: str
     matchers: Mapping[str, str]
-    above: tuple[Any, ...] = field(default=(), compare=False)
+    above: tuple[Any, ...] = field(default=(), compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,8 @@ def selectors(expr: str) -> list[Selector]:
     def enter(node: Any) -> None:
         if isinstance(node, promql_parser.VectorSelector):
             matchers = {one.name: str(one.value) for one in node.matchers.matchers}
-            found.append(Selector(node.name or "", matchers, tuple(above)))
+            name = node.name or ""
+            found.append(Selector(name, f"{name}{node.matchers}", matchers, tuple(above)))
         above.append(node)
 
     def leave(_: Any) -> None:

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 from conftest import ADMIN_KEY, eventually
+from grafana_tools import metrics_used, panel_queries, rules
 from prometheus_tools import Prometheus, prometheus, promtool
 from watched_traffic import Watched, watched
 
@@ -23,6 +25,12 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 ROUNDS = 3
 STUCK = ROUNDS
 JOB = 'job="video-gateway"'
+# Nothing of this happens to a gateway that is well, or within the seconds of this test.
+EMPTY = {
+    "overview: Database errors",
+    "overview: Store errors",
+    "overview: Leases lost",
+}
 
 
 @dataclass
@@ -47,6 +55,8 @@ async def seen(folder: Path) -> AsyncIterator[Seen]:
             since = time.time()
             for _ in range(ROUNDS):
                 await made.happen()
+                # What a counter has when it is first seen is no increase.
+                await scraped(server)
             await made.run("ledger", "audit")
             today = datetime.now(UTC).date().isoformat()
             await made.run("reconcile", "--from", today, "--to", today)
@@ -59,6 +69,18 @@ async def seen(folder: Path) -> AsyncIterator[Seen]:
 
             await eventually(all_scraped)
             yield Seen(made, server, since, time.time())
+
+
+async def scraped(server: Prometheus) -> None:
+    """Wait until everything that is counted by now has been seen."""
+    scrapes = 'sum(count_over_time(up{job="video-gateway"}[10m])) or vector(0)'
+    before = await server.value(scrapes)
+
+    async def again() -> bool:
+        # The next one may have begun already.
+        return await server.value(scrapes) >= before + 2
+
+    await eventually(again)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -97,3 +119,45 @@ async def of_costs(made: Watched) -> float:
     buckets = answer.raise_for_status().json()["data"]
     amounts = [float(one["amount"]["value"]) for day in buckets for one in day["results"]]
     return round(sum(amounts), 6)
+
+
+async def test_every_panel_shows_what_happened(run: Seen) -> None:
+    empty = set()
+    for query in panel_queries({"__rate_interval": "10s", "__interval": "1s"}):
+        if query.instant:
+            found = await run.prometheus.query(query.expr, at=run.until)
+            values = [one["value"][1] for one in found]
+        else:
+            series = await run.prometheus.query_range(query.expr, start=run.since, end=run.until)
+            values = [value for one in series for _, value in one["values"]]
+        if not any(value != "NaN" for value in values):
+            empty.add(query.title)
+    assert empty == EMPTY
+
+
+async def test_every_series_that_is_asked_for_has_been_there(run: Seen) -> None:
+    missing = set()
+    for where, selectors in metrics_used().items():
+        for selector in selectors:
+            if ":" in selector.name:
+                continue
+            if not await run.prometheus.query(f"last_over_time({selector.text}[10m])"):
+                missing.add((where, selector.name))
+    assert missing == set()
+
+
+async def test_every_rule_works_and_every_alert_can_be_read(run: Seen) -> None:
+    loaded = await run.prometheus.rules()
+    assert {rule["name"] for rule in loaded} == {one.alert or one.record for one in rules()}
+
+    async def evaluated() -> bool:
+        return all(rule["health"] == "ok" for rule in await run.prometheus.rules())
+
+    await eventually(evaluated)
+    rung = [alert for rule in loaded for alert in rule.get("alerts", ())]
+    assert {"VideoGatewayAlarm", "VideoGatewayUpstreamKeyRefused"} <= {
+        alert["labels"]["alertname"] for alert in rung
+    }
+    for alert in rung:
+        for text in alert["annotations"].values():
+            assert not re.search(r"<|no value|  |\bNaN\b", text), alert
