@@ -125,7 +125,7 @@ def _options(panel: Panel) -> dict[str, Any]:
 def _lines(panel: Panel) -> dict[str, Any]:
     """Thresholds are drawn across a graph that has them."""
     return {
-        "drawStyle": "bars" if panel.rare else "line",
+        "drawStyle": "bars" if panel.bars else "line",
         "fillOpacity": 40 if panel.stacked else 8,
         "lineWidth": 1,
         "showPoints": "never",

@@ -6,7 +6,7 @@ from grafana.boards import Board
 from grafana.overview_machine import ALARMS, DATABASE_AND_STORE, MACHINE
 from grafana.overview_traffic import FAILED, REQUESTS, UPSTREAM
 from grafana.overview_work import HOUR_SECONDS, MIRROR, ORPHANS, POLLER
-from grafana.panels import Query, Row, falling, rising, stat, table
+from grafana.panels import GREEN, RED, YELLOW, Query, Row, falling, rising, stat, table
 from grafana.promql import (
     budget_used,
     in_range,
@@ -31,7 +31,8 @@ _GLANCE: Final = (
         "without its store it refuses to buy. Alarms and checks says which check fails.",
         f"min ({metric('check_passing', _READYZ)}) * (1 + min ({metric('check_passing', _STORE)}))",
         "short",
-        thresholds=falling(1, 2),
+        # No gateway is as bad as one that is not ready.
+        thresholds=((None, RED), (1, YELLOW), (2, GREEN)),
         words=(("0", "no", "red"), ("1", "reads only", "yellow"), ("2", "yes", "green")),
         no_value="no gateway",
     ),

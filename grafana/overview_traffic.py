@@ -2,18 +2,17 @@
 
 from typing import Final
 
-from grafana.panels import OUTCOMES, Query, falling, graph, rare
+from grafana.panels import OUTCOMES, Query, falling, graph, happened, rare
 from grafana.promql import in_bar, per_second, quantile, share
 
 FAILED: Final = 'route=~"/v1/.*", code=~"5.."'
 
 REQUESTS: Final = (
-    graph(
+    happened(
         "Requests by route",
         "Requests per second, by route. Most are reads: clients ask until their video is ready.",
         "reqps",
         Query(per_second("http_requests_total", by="method, route"), "{{method}} {{route}}"),
-        stacked=True,
     ),
     rare(
         "Server errors by route",

@@ -29,6 +29,8 @@ OUTCOMES: Final = (
     ("refused|rate_limited|4..", "yellow"),
     ("absent|missing|nothing|none", "text"),
 )
+# Lower than any value.
+_LOWEST: Final = -1e9
 # Where a value is neither good nor bad.
 NEUTRAL: Final[Thresholds] = ((None, BLUE),)
 
@@ -60,7 +62,7 @@ class Panel:
     time_from: str = ""
     step: str = ""
     stacked: bool = False
-    rare: bool = False
+    bars: bool = False
     colours: tuple[tuple[str, str], ...] = ()
     buckets: bool = False
     columns: tuple[tuple[str, str], ...] = ()
@@ -84,8 +86,8 @@ def rising(warn: float, bad: float) -> Thresholds:
 
 
 def falling(bad: float, warn: float) -> Thresholds:
-    """Thresholds of a value that is bad when it is low."""
-    return ((None, RED), (bad, YELLOW), (warn, GREEN))
+    """Thresholds of a value that is bad when it is low; no value at all is not."""
+    return ((None, BLUE), (_LOWEST, RED), (bad, YELLOW), (warn, GREEN))
 
 
 def stat(title: str, description: str, expr: str, unit: str, **look: Any) -> Panel:
@@ -100,11 +102,15 @@ def graph(title: str, description: str, unit: str, *queries: Query, **look: Any)
     return replace(panel, **look)
 
 
+def happened(title: str, description: str, unit: str, *queries: Query, **look: Any) -> Panel:
+    """Bars over time; what did not happen is left out, and so is its name."""
+    shown = [replace(query, expr=f"{query.expr} > 0") for query in queries]
+    return graph(title, description, unit, *shown, stacked=True, bars=True, **look)
+
+
 def rare(title: str, description: str, *queries: Query, **look: Any) -> Panel:
-    """Bars that count what is rare: what did not happen is left out, and so is its name."""
-    happened = [replace(query, expr=f"{query.expr} > 0") for query in queries]
-    fixed = {"stacked": True, "rare": True, "step": "5m", "decimals": 0}
-    return graph(title, description, "short", *happened, **fixed, **look)
+    """Bars that count what hardly ever happens."""
+    return happened(title, description, "short", *queries, step="5m", decimals=0, **look)
 
 
 def bars(title: str, description: str, unit: str, *queries: Query, **look: Any) -> Panel:

@@ -2,7 +2,18 @@
 
 from typing import Final
 
-from grafana.panels import OUTCOMES, PER_HOUR, PER_MINUTE, Query, bars, graph, rising, stat, table
+from grafana.panels import (
+    OUTCOMES,
+    PER_HOUR,
+    PER_MINUTE,
+    Query,
+    bars,
+    graph,
+    happened,
+    rising,
+    stat,
+    table,
+)
 from grafana.promql import DAY_SECONDS, age, in_range, per_hour, per_minute, recorded, share
 
 _ITEM: Final = "model, size, operation"
@@ -68,12 +79,11 @@ ITEMS: Final = (
         decimals=0,
         width=6,
     ),
-    graph(
+    happened(
         "Bought by model",
         "Billable requests per hour whose price was held.",
         PER_HOUR,
         Query(per_hour("videos_bought_total", by="model"), "{{model}}"),
-        stacked=True,
         width=12,
         step="10m",
     ),

@@ -12,6 +12,7 @@ from grafana.panels import (
     bars,
     falling,
     graph,
+    happened,
     rising,
     stat,
 )
@@ -112,12 +113,11 @@ _ON_THE_WAY: Final = (
         Query(f"sum by (model) ({recorded('videos_in_flight', by='model, status')})", _MODEL),
         stacked=True,
     ),
-    graph(
+    happened(
         "Bought by model",
         "Billable requests per hour whose price was held, by model.",
         PER_HOUR,
         Query(per_hour("videos_bought_total", by="model"), _MODEL),
-        stacked=True,
     ),
 )
 

@@ -19,7 +19,10 @@ def draw(panel: dict[str, Any], series: Sequence[Series], span: tuple[float, flo
     """Return the inside of a panel."""
     drawn = [one for one in series if any(not math.isnan(value) for _, value in one.points)]
     if not drawn:
-        return f"<div class=none>{escape(panel['fieldConfig']['defaults']['noValue'])}</div>"
+        text = escape(panel["fieldConfig"]["defaults"]["noValue"])
+        if panel["type"] != "stat":
+            return f"<div class=none>{text}</div>"
+        return f"<div class=stat style='background:{colour_of(panel, -math.inf)}'>{text}</div>"
     if panel["type"] == "timeseries":
         return draw_lines(panel, drawn, span)
     if panel["type"] == "state-timeline":

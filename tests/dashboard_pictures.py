@@ -1,6 +1,6 @@
 """What do the dashboards look like, with the figures of a running Prometheus?
 
-    python tests/dashboard_pictures.py http://127.0.0.1:9091 FOLDER [--job NAME] [--at TIME]
+    python tests/dashboard_pictures.py http://127.0.0.1:9091 FOLDER [--job NAME] [--hours 0.1]
 
 Writes each dashboard as HTML into a folder and, with chromium, as PNG; says which panels are empty.
 Grafana itself is not needed, and not imitated to the pixel.
@@ -23,7 +23,7 @@ from dashboard_lines import Series
 from grafana_tools import boards, fill, panels
 from rich.console import Console
 
-POINTS = 200
+POINTS, FEWEST_BARS = 200, 10
 SCRAPE_SECONDS = 15
 ROW_PIXELS, GAP_PIXELS, PAGE_PIXELS = 30, 6, 1680
 CHROMIUM_SECONDS = 60
@@ -52,12 +52,15 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="where the pictures go")
     parser.add_argument("--job", default="video-gateway", help="the gateway's job")
     parser.add_argument("--at", type=float, default=time.time(), help="Unix time; now without it")
+    parser.add_argument("--hours", type=float, help="what is shown; each board's own without it")
     asked = parser.parse_args()
     asked.folder.mkdir(parents=True, exist_ok=True)
     console = Console()
     with httpx.Client(base_url=asked.prometheus, timeout=60) as prometheus:
         for name, board in boards().items():
-            page, empty = _page(prometheus, board, job=asked.job, now=asked.at)
+            hours = asked.hours or _hours(board["time"]["from"].removeprefix("now-"))
+            span = (asked.at - 3600 * hours, asked.at)
+            page, empty = _page(prometheus, board, job=asked.job, span=span)
             path = asked.folder / f"{name}.html"
             path.write_text(page, encoding="utf-8")
             _photograph(path, board)
@@ -65,9 +68,8 @@ def main() -> None:
 
 
 def _page(
-    prometheus: httpx.Client, board: dict[str, Any], *, job: str, now: float
+    prometheus: httpx.Client, board: dict[str, Any], *, job: str, span: tuple[float, float]
 ) -> tuple[str, list[str]]:
-    hours = int(re.findall(r"\d+", board["time"]["from"])[0])
     found, empty = [], []
     for panel in board["panels"]:
         place = panel["gridPos"]
@@ -79,11 +81,13 @@ def _page(
         if panel["type"] == "row":
             found.append(f"<div class=row style='{style}'>▾ {title}</div>")
             continue
-        span = (now - 3600 * _hours(panel, hours), now)
-        series = list(_ask(prometheus, panel, job=job, span=span))
+        own = span
+        if "timeFrom" in panel:
+            own = (span[1] - 3600 * _hours(panel["timeFrom"]), span[1])
+        series = list(_ask(prometheus, panel, job=job, span=own))
         if not series:
             empty.append(panel["title"])
-        inside = draw(panel, series, span)
+        inside = draw(panel, series, own)
         hint = escape(panel["description"], quote=True)
         found.append(
             f'<div class=panel style="{style}" title="{hint}"><h4>{title}</h4>{inside}</div>'
@@ -94,16 +98,18 @@ def _page(
     return f"<!doctype html>{style}<h2>{heading}</h2><div id=grid>{grid}</div>", empty
 
 
-def _hours(panel: dict[str, Any], hours: int) -> int:
-    own = panel.get("timeFrom")
-    return int(own.removesuffix("h")) if own else hours
+def _hours(text: str) -> int:
+    return int(text.removesuffix("h"))
 
 
 def _ask(
     prometheus: httpx.Client, panel: dict[str, Any], *, job: str, span: tuple[float, float]
 ) -> Iterable[Series]:
     least = int((panel.get("interval") or "0m").removesuffix("m")) * 60
-    step = max(math.ceil((span[1] - span[0]) / POINTS), least, SCRAPE_SECONDS)
+    seconds = span[1] - span[0]
+    # A look of minutes has no room for the bars of a day.
+    least = min(least, math.ceil(seconds / FEWEST_BARS))
+    step = max(math.ceil(seconds / POINTS), least, SCRAPE_SECONDS)
     values = {
         "job": job,
         "__interval": f"{step}s",

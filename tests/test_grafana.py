@@ -267,6 +267,15 @@ def test_every_alert_is_shown_to_ring_and_not_to_ring() -> None:
     assert set(seen) == {(name, rings) for name in ALERTS for rings in (True, False)}
 
 
+def test_prometheus_accepts_what_the_readme_shows(tmp_path: Path) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (shown,) = re.findall(r"```yaml\n(rule_files.*?)```", readme, re.DOTALL)
+    config = tmp_path / "prometheus.yml"
+    config.write_text(shown.replace("/path/to/video-gateway", str(ROOT)), encoding="utf-8")
+    rules_found = len(list((GRAFANA / "alerts").glob("*.yml")))
+    assert f"{rules_found} rule files found" in _promtool("check", "config", config)
+
+
 def test_prometheus_accepts_the_rules() -> None:
     _promtool("check", "rules", *sorted((GRAFANA / "alerts").glob("*.yml")))
 
