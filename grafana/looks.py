@@ -8,7 +8,7 @@ from grafana_foundation_sdk.builders import prometheus
 from grafana_foundation_sdk.models import dashboard as model
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
-from grafana.panels import NEUTRAL, Panel
+from grafana.panels import LOWEST, NEUTRAL, Panel
 
 DATASOURCE: Final = model.DataSourceRef(type_val="prometheus", uid="${datasource}")
 
@@ -105,7 +105,12 @@ def _target(panel: Panel, letter: str, expr: str, legend: str) -> prometheus.Dat
 
 
 def _thresholds(panel: Panel) -> build.ThresholdsConfig:
-    steps = [model.Threshold(value=value, color=colour) for value, colour in panel.thresholds]
+    steps = [
+        model.Threshold(value=value, color=colour)
+        for value, colour in panel.thresholds
+        # Across a graph a line is drawn for each.
+        if value != LOWEST or panel.kind != "timeseries"
+    ]
     return build.ThresholdsConfig().mode(model.ThresholdsMode.ABSOLUTE).steps(steps)
 
 

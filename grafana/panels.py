@@ -30,7 +30,7 @@ OUTCOMES: Final = (
     ("absent|missing|nothing|none", "text"),
 )
 # Lower than any value.
-_LOWEST: Final = -1e9
+LOWEST: Final = -1e9
 # Where a value is neither good nor bad.
 NEUTRAL: Final[Thresholds] = ((None, BLUE),)
 
@@ -87,7 +87,7 @@ def rising(warn: float, bad: float) -> Thresholds:
 
 def falling(bad: float, warn: float) -> Thresholds:
     """Thresholds of a value that is bad when it is low; no value at all is not."""
-    return ((None, BLUE), (_LOWEST, RED), (bad, YELLOW), (warn, GREEN))
+    return ((None, BLUE), (LOWEST, RED), (bad, YELLOW), (warn, GREEN))
 
 
 def stat(title: str, description: str, expr: str, unit: str, **look: Any) -> Panel:
