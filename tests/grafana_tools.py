@@ -53,6 +53,16 @@ class Selector:
     matchers: Mapping[str, str]
     above: tuple[Any, ...] = field(default=(), compare=False, repr=False)
 
+    @property
+    def functions(self) -> list[str]:
+        """The names of the functions it is in, innermost last."""
+        return [node.func.name for node in self.above if isinstance(node, promql_parser.Call)]
+
+    @property
+    def aggregations(self) -> list[Any]:
+        """The aggregations it is in, innermost last."""
+        return [node for node in self.above if isinstance(node, promql_parser.AggregateExpr)]
+
 
 @dataclass(frozen=True)
 class Rule:
