@@ -36,7 +36,7 @@ from chart_tools import (
 from kubernetes_validate import utils
 
 from gateway import __version__
-from gateway.config import Settings, load, settings_fields
+from gateway.config import Settings, UpstreamConfig, load, settings_fields
 
 SERVER = "settings.database_url=postgresql://gateway@db/gateway"
 BUCKET = "settings.store_url=s3://videos/gateway"
@@ -226,7 +226,9 @@ def _check_services(objects: list[dict[str, Any]], container: Mapping[str, Any])
     assert ports == {"http": settings.port, "ops": settings.ops_port}
     services = {each["metadata"]["name"]: each for each in objects if each["kind"] == "Service"}
     for each in services.values():
-        assert {port["targetPort"] for port in each["spec"]["ports"]} <= set(ports)
+        (port,) = each["spec"]["ports"]
+        assert port["name"] == port["targetPort"]
+        assert port["name"] in ports
     for each in objects:
         if each["kind"] == "ServiceMonitor":
             wanted = each["spec"]["selector"]["matchLabels"].items()
@@ -424,6 +426,24 @@ def test_numbers_that_templates_fall_back_on_are_the_programs() -> None:
     assert [(name, int(number)) for name, number in found if DEFAULTS[name] != int(number)] == []
     (post_seconds,) = re.findall(r"default (\d+) \.post_seconds", text)
     assert int(post_seconds) == UPSTREAM.post_seconds
+
+
+def test_every_setting_that_chart_and_readme_name_exists() -> None:
+    secrets = {
+        f"UPSTREAM_STUDIO_{name.upper()}"
+        for name, one in UpstreamConfig.__dataclass_fields__.items()
+        if one.metadata
+    }
+    known = {name.upper() for name in DEFAULTS} | secrets | {"CONFIG"}
+    files = [ROOT / "README.md", ROOT / "Dockerfile", *CHART.rglob("*.*")]
+    for path in files:
+        text = path.read_text(encoding="utf-8")
+        named = set(re.findall(r"\bGATEWAY_([A-Z_]+[A-Z])\b", text)) - {"SERVICE_HOST"}
+        assert {one.removesuffix("_FILE") for one in named} <= known, path
+        named = set(
+            re.findall(r"\b(?<!%s\.)(?:settings|secrets)\.([a-z]+_[a-z_]+)", text, re.IGNORECASE)
+        )
+        assert {one for one in named if one not in DEFAULTS} == set(), path
 
 
 def test_chart_and_program_have_one_version() -> None:
