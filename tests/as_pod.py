@@ -68,7 +68,7 @@ def see(root: Path, path: Path, *, writable: bool = False) -> None:
     if path.is_symlink():
         target.symlink_to(path.readlink())
         return
-    if not path.exists() or target.exists():
+    if not path.exists() or (target.exists() and target.samefile(path)):
         return
     if path.is_dir():
         folder(root, str(path))
