@@ -128,7 +128,8 @@ def template(
         *("--kube-version", f"{kubernetes}.0", "--values", str(CHART / "ci" / values)),
         *(part for one in sets for part in ("--set", one)),
     )
-    return [one for one in yaml.safe_load_all(text) if one is not None]
+    # The loader in C: dashboards are long.
+    return [one for one in yaml.load_all(text, yaml.CSafeLoader) if one is not None]
 
 
 @cache
