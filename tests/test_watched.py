@@ -3,16 +3,21 @@
 import csv
 import io
 import json
+import math
+import re
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 from conftest import ADMIN_KEY, eventually
+from grafana_tools import metrics_used, panel_queries, rules
+from metrics_tools import scrape
 from prometheus_tools import Prometheus, prometheus, promtool
 from watched_traffic import Watched, watched
 
@@ -44,6 +49,8 @@ async def seen(folder: Path) -> AsyncIterator[Seen]:
         config.write_text(config.read_text().replace("5s", "1s"))
         assert (await promtool("check", "config", str(config)))[0] == 0
         async with prometheus(config) as server:
+            # Prometheus takes some seconds until it first looks.
+            await eventually(partial(server.query, f"up{{{JOB}}} == 1"))
             since = time.time()
             for _ in range(ROUNDS):
                 await made.happen()
@@ -97,3 +104,38 @@ async def of_costs(made: Watched) -> float:
     buckets = answer.raise_for_status().json()["data"]
     amounts = [float(one["amount"]["value"]) for day in buckets for one in day["results"]]
     return round(sum(amounts), 6)
+
+
+async def test_every_query_of_every_panel_has_data(run: Seen) -> None:
+    # All of the run lies within each window.
+    values = {"__rate_interval": "1m", "__range": "1h", "__interval": "1s"}
+    empty = []
+    for query in panel_queries(values):
+        if query.instant:
+            found = await run.prometheus.query(query.expr)
+            numbers = [float(series["value"][1]) for series in found]
+        else:
+            found = await run.prometheus.query_range(query.expr, start=run.since, end=run.until)
+            numbers = [float(value) for series in found for _, value in series["values"]]
+        if not any(map(math.isfinite, numbers)):
+            empty.append((query.title, query.expr))
+    assert empty == []
+
+
+async def test_the_rules_are_loaded_and_healthy_and_what_happened_is_about_to_ring(
+    run: Seen,
+) -> None:
+    loaded = {rule["name"]: rule for rule in await run.prometheus.rules()}
+    assert loaded.keys() == {rule.alert or rule.record for rule in rules()}
+    assert {name for name, rule in loaded.items() if rule["health"] != "ok"} == set()
+
+
+async def test_every_metric_that_is_drawn_or_rings_exists(run: Seen) -> None:
+    shown = await scrape(run.made.served.ops_port)
+    suffixes = re.compile("_(bucket|sum|count)$")
+    used = {
+        suffixes.sub("", one.name) if suffixes.sub("", one.name) in shown.families else one.name
+        for selected in metrics_used().values()
+        for one in selected
+    }
+    assert used - shown.families.keys() == set()
