@@ -1,6 +1,6 @@
 """How does a panel become Grafana's JSON?"""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from grafana_foundation_sdk.builders import dashboard as build
@@ -8,7 +8,7 @@ from grafana_foundation_sdk.builders import prometheus
 from grafana_foundation_sdk.models import dashboard as model
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
-from grafana.panels import NEUTRAL, Panel
+from grafana.panels import LOWEST, NEUTRAL, Panel
 
 DATASOURCE: Final = model.DataSourceRef(type_val="prometheus", uid="${datasource}")
 
@@ -105,7 +105,12 @@ def _target(panel: Panel, letter: str, expr: str, legend: str) -> prometheus.Dat
 
 
 def _thresholds(panel: Panel) -> build.ThresholdsConfig:
-    steps = [model.Threshold(value=value, color=colour) for value, colour in panel.thresholds]
+    steps = [
+        model.Threshold(value=value, color=colour)
+        for value, colour in panel.thresholds
+        # Across a graph a line is drawn for each.
+        if value != LOWEST or panel.kind != "timeseries"
+    ]
     return build.ThresholdsConfig().mode(model.ThresholdsMode.ABSOLUTE).steps(steps)
 
 
@@ -125,7 +130,7 @@ def _options(panel: Panel) -> dict[str, Any]:
 def _lines(panel: Panel) -> dict[str, Any]:
     """Thresholds are drawn across a graph that has them."""
     return {
-        "drawStyle": "line",
+        "drawStyle": "bars" if panel.bars else "line",
         "fillOpacity": 40 if panel.stacked else 8,
         "lineWidth": 1,
         "showPoints": "never",
@@ -147,8 +152,8 @@ def _words(panel: Panel) -> model.ValueMap:
 
 def _colour(panel: Panel, built: build.Panel) -> None:
     for words, colour in panel.colours:
-        fixed = {"mode": "fixed", "fixedColor": colour}
-        built.override_by_regexp(f"/^({words})$/", [model.DynamicConfigValue("color", fixed)])
+        fixed = {"color": {"mode": "fixed", "fixedColor": colour}}
+        built.override_by_regexp(f"/^({words})$/", _properties(fixed))
 
 
 def _columns(panel: Panel, built: build.Panel) -> None:
@@ -159,12 +164,16 @@ def _columns(panel: Panel, built: build.Panel) -> None:
     organize = {"excludeByName": hidden, "indexByName": order, "renameByName": fields}
     built.with_transformation(model.DataTransformerConfig("merge", options={}))
     built.with_transformation(model.DataTransformerConfig("organize", options=organize))
-    for heading, unit in panel.units:
-        values: list[tuple[str, object]] = [("unit", unit)]
-        if panel.thresholds != NEUTRAL and heading == panel.sort_by:
-            values.append(("custom.cellOptions", {"type": "color-background"}))
-        properties = [model.DynamicConfigValue(name, value) for name, value in values]
-        built.override_by_name(heading, properties)
+    for heading, unit, decimals in panel.units:
+        properties = {"unit": unit, "decimals": decimals}
+        built.override_by_name(heading, _properties(properties))
+    if panel.coloured:
+        cells = {"custom.cellOptions": {"type": "color-background"}}
+        built.override_by_name(panel.coloured, _properties(cells))
+
+
+def _properties(values: Mapping[str, object]) -> list[model.DynamicConfigValue]:
+    return [model.DynamicConfigValue(name, value) for name, value in values.items()]
 
 
 def _field(panel: Panel, name: str) -> str:

@@ -6,7 +6,7 @@ from grafana.boards import Board
 from grafana.overview_machine import ALARMS, DATABASE_AND_STORE, MACHINE
 from grafana.overview_traffic import FAILED, REQUESTS, UPSTREAM
 from grafana.overview_work import HOUR_SECONDS, MIRROR, ORPHANS, POLLER
-from grafana.panels import Query, Row, falling, rising, stat, table
+from grafana.panels import GREEN, RED, YELLOW, Query, Row, falling, rising, stat, table
 from grafana.promql import (
     budget_used,
     in_range,
@@ -20,17 +20,20 @@ from grafana.promql import (
 _ANSWERED: Final = 'route=~"/v1/.*", code!="none"'
 # A download takes as long as its reader wants.
 _QUICK: Final = 'route=~"/v1/.*", route!~".*/content"'
+_READYZ: Final = 'check!="store"'
+_STORE: Final = 'check="store"'
 _OURS: Final = 'alertname=~"VideoGateway.*", job=~"$job"'
 
 _GLANCE: Final = (
     stat(
         "Ready",
-        "Whether all replicas would answer /readyz with 200: they are not stopping, the database "
-        "answers, the clock is right, the store is there. The row Alarms and checks says which fails.",
-        f"min ({metric('check_passing')})",
+        "Whether the replica that is worst off answers /readyz with 200. reads only: it does, but "
+        "without its store it refuses to buy. Alarms and checks says which check fails.",
+        f"min ({metric('check_passing', _READYZ)}) * (1 + min ({metric('check_passing', _STORE)}))",
         "short",
-        thresholds=falling(0.5, 1),
-        words=(("0", "no", "red"), ("1", "yes", "green")),
+        # No gateway is as bad as one that is not ready.
+        thresholds=((None, RED), (1, YELLOW), (2, GREEN)),
+        words=(("0", "no", "red"), ("1", "reads only", "yellow"), ("2", "yes", "green")),
         no_value="no gateway",
     ),
     stat(
@@ -61,7 +64,7 @@ _GLANCE: Final = (
         no_value="no traffic",
     ),
     stat(
-        "Slow requests",
+        "95 % answered within",
         "95 % of requests were answered faster than this; downloads are left out, for they take as "
         "long as their reader wants. A purchase includes the upstream's answer.",
         quantile(0.95, "http_request_duration_seconds", _QUICK),
@@ -142,7 +145,9 @@ _GLANCE: Final = (
             f'and on (alertname, severity) ALERTS{{{_OURS}, alertstate="firing"}}'
         ),
         columns=(("alertname", "alert"), ("severity", "severity"), ("A", "for")),
-        units=(("for", "s"),),
+        units=(("for", "s", 1),),
+        words=(("critical", "critical", "red"), ("warning", "warning", "yellow")),
+        coloured="severity",
         sort_by="for",
         width=12,
         height=4,

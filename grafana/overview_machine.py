@@ -2,12 +2,20 @@
 
 from typing import Final
 
-from grafana.panels import OUTCOMES, Query, falling, graph, rising, states, table
+from grafana.panels import (
+    OUTCOMES,
+    Query,
+    falling,
+    graph,
+    rare,
+    rising,
+    states,
+    table,
+)
 from grafana.promql import (
     age,
+    in_bar,
     metric,
-    per_hour,
-    per_minute,
     per_replica,
     per_second,
     quantile,
@@ -15,17 +23,16 @@ from grafana.promql import (
 )
 
 ALARMS: Final = (
-    graph(
+    rare(
         "Alarms by event",
-        "Log lines of level error per hour, by their event: search the log for its name.",
-        "cph",
-        Query(per_hour("alarms_total", by="event"), "{{event}}"),
-        thresholds=rising(0.001, 0.001),
+        "Log lines of level error, by their event: search the log for its name.",
+        Query(in_bar("alarms_total", by="event"), "{{event}}"),
         width=6,
     ),
     states(
         "Checks",
-        "What /readyz looks at, in the replica that is worst off.",
+        "What /readyz?verbose looks at, in the replica that is worst off. not_draining: it is not "
+        "told to stop. Without its store it stays ready, but buys nothing.",
         Query(per_replica("check_passing", by="check", fold="min"), "{{check}}"),
         thresholds=falling(0.5, 1),
         words=(("0", "failing", "red"), ("1", "passing", "green")),
@@ -40,12 +47,10 @@ ALARMS: Final = (
         no_value="nothing waits",
         width=6,
     ),
-    graph(
+    rare(
         "Deliveries of spend alerts",
-        "Tries per hour to deliver a mail or webhook about spend. given_up: after three days.",
-        "cph",
-        Query(per_hour("alert_deliveries_total", by="outcome"), "{{outcome}}"),
-        Query(recorded("alert_outbox_pending"), "waiting now"),
+        "Tries to deliver a mail or webhook about spend. given_up: after three days.",
+        Query(in_bar("alert_deliveries_total", by="outcome"), "{{outcome}}"),
         colours=OUTCOMES,
         width=6,
     ),
@@ -53,7 +58,7 @@ ALARMS: Final = (
 
 DATABASE_AND_STORE: Final = (
     graph(
-        "Slow database",
+        "95 % of scripts done within",
         "95 % of scripts were answered faster, waiting included. run: writes, one line of them; "
         "run_beside: writes that are not in that line; read: reads.",
         "s",
@@ -61,28 +66,25 @@ DATABASE_AND_STORE: Final = (
         thresholds=rising(0.25, 1),
         width=6,
     ),
-    graph(
+    rare(
         "Database errors",
-        "Scripts per minute that the database could not run. Purchases are refused meanwhile.",
-        "opm",
-        Query(per_minute("database_errors_total", by="kind"), "{{kind}}"),
-        thresholds=rising(0.001, 1),
+        "Scripts that the database could not run. Purchases are refused meanwhile.",
+        Query(in_bar("database_errors_total", by="kind"), "{{kind}}"),
         width=6,
     ),
     graph(
-        "Slow store",
-        "95 % were done faster: a read until it was open, a write until it was safe.",
+        "95 % of store work done within",
+        "95 % were done faster: of a piece that is written, of the commit "
+        "that makes all pieces visible, of a read until it was open.",
         "s",
         Query(quantile(0.95, "store_duration_seconds", by="operation"), "{{operation}}"),
         thresholds=rising(1, 5),
         width=6,
     ),
-    graph(
+    rare(
         "Store errors",
-        "What the store could not do, per minute. Purchases are refused while it is down.",
-        "opm",
-        Query(per_minute("store_errors_total", by="operation"), "{{operation}}"),
-        thresholds=rising(0.001, 1),
+        "What the store could not do,. Purchases are refused while it is down.",
+        Query(in_bar("store_errors_total", by="operation"), "{{operation}}"),
         width=6,
     ),
 )
@@ -139,13 +141,11 @@ MACHINE: Final = (
         most=1,
         width=6,
     ),
-    graph(
+    rare(
         "Leases lost",
-        "Turns per hour that found their work taken over by another process: it was too slow, or "
+        "Turns that found their work taken over by another process: it was too slow, or "
         "its clock is wrong. Nothing is lost, but work is done twice.",
-        "cph",
-        Query(per_hour("leases_lost_total", by="loop"), "{{loop}}"),
-        thresholds=rising(1, 20),
+        Query(in_bar("leases_lost_total", by="loop"), "{{loop}}"),
         width=6,
     ),
     table(
@@ -162,7 +162,7 @@ MACHINE: Final = (
             ("B", "processes"),
             ("C", "runs for"),
         ),
-        units=(("runs for", "s"),),
+        units=(("runs for", "s", 1),),
         hidden=("Value #A",),
         width=6,
     ),

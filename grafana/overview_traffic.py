@@ -2,31 +2,29 @@
 
 from typing import Final
 
-from grafana.panels import OUTCOMES, Query, falling, graph, rising
-from grafana.promql import per_hour, per_minute, per_second, quantile, share
+from grafana.panels import OUTCOMES, Query, falling, graph, happened, rare
+from grafana.promql import in_bar, per_second, quantile, share
 
 FAILED: Final = 'route=~"/v1/.*", code=~"5.."'
 
 REQUESTS: Final = (
-    graph(
+    happened(
         "Requests by route",
         "Requests per second, by route. Most are reads: clients ask until their video is ready.",
         "reqps",
         Query(per_second("http_requests_total", by="method, route"), "{{method}} {{route}}"),
-        stacked=True,
     ),
-    graph(
+    rare(
         "Server errors by route",
-        "Answers with 5xx per minute, by route and status. 502 and 504 come from the upstream, "
+        "Answers with 5xx, by route and status. 502 and 504 come from the upstream, "
         "503 from this gateway's database or store, or from one that is stopping; 500 is a defect.",
-        "opm",
         Query(
-            per_minute("http_requests_total", FAILED, by="method, route, code"),
+            in_bar("http_requests_total", FAILED, by="method, route, code"),
             "{{code}} {{method}} {{route}}",
         ),
     ),
     graph(
-        "Slow requests by route",
+        "95 % answered within, by route",
         "95 % of a route's requests were answered faster. Content includes the time its reader "
         "took to receive it.",
         "s",
@@ -35,13 +33,12 @@ REQUESTS: Final = (
             "{{method}} {{route}}",
         ),
     ),
-    graph(
+    rare(
         "Refused, by reason",
-        "Requests answered with an error, per minute, by its kind. invalid_request and "
+        "Requests answered with an error,, by its kind. invalid_request and "
         "budget_exceeded are the callers' business; upstream_auth, upstream_balance and "
         "upstream_misconfigured are yours.",
-        "opm",
-        Query(per_minute("requests_refused_total", by="reason"), "{{reason}}"),
+        Query(in_bar("requests_refused_total", by="reason"), "{{reason}}"),
     ),
     graph(
         "Answers by status",
@@ -75,19 +72,18 @@ UPSTREAM: Final = (
         ),
         stacked=True,
     ),
-    graph(
+    rare(
         "What went wrong",
-        "Calls per minute that did not end well. refused: the upstream said no to the request. "
+        "Calls that did not end well. refused: the upstream said no to the request. "
         "not_sent: it could not be reached. unknown: sent, and no answer that says what happened.",
-        "opm",
         Query(
-            per_minute("upstream_requests_total", 'outcome!="ok"', by="upstream, outcome"),
+            in_bar("upstream_requests_total", 'outcome!="ok"', by="upstream, outcome"),
             "{{outcome}}",
         ),
         colours=OUTCOMES,
     ),
     graph(
-        "Slow calls by endpoint",
+        "95 % of calls answered within",
         "95 % of calls were answered faster; of a download, this is the time to its first byte.",
         "s",
         Query(
@@ -95,21 +91,19 @@ UPSTREAM: Final = (
             "{{upstream}} {{endpoint}}",
         ),
     ),
-    graph(
+    rare(
         "Refused because of us",
-        "Calls per minute that the upstream refused for a reason only you can repair. auth: the "
+        "Calls that the upstream refused for a reason only you can repair. auth: the "
         "upstream key. misconfigured: its billing group. balance: the account is empty. "
         "`video-gateway upstream check` explains.",
-        "opm",
         Query(
-            per_minute(
+            in_bar(
                 "upstream_requests_total",
                 'outcome=~"auth|misconfigured|balance"',
                 by="upstream, outcome",
             ),
             "{{upstream}} {{outcome}}",
         ),
-        thresholds=rising(0.001, 0.001),
     ),
     graph(
         "Answered by the upstream",
@@ -129,19 +123,17 @@ UPSTREAM: Final = (
         thresholds=falling(0.9, 0.99),
         most=1,
     ),
-    graph(
+    rare(
         "Purchases whose outcome is unknown",
-        "Purchases per hour after which nobody knows whether a video was made. Each is an orphan, "
+        "Purchases after which nobody knows whether a video was made. Each is an orphan, "
         "unless its upstream id turns up late.",
-        "cph",
         Query(
-            per_hour(
+            in_bar(
                 "upstream_requests_total",
                 'endpoint="submit", outcome=~"unknown|unclear"',
                 by="upstream",
             ),
             "{{upstream}}",
         ),
-        thresholds=rising(0.001, 0.001),
     ),
 )

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from grafana.panels import OUTCOMES, Query, graph, rising
+from grafana.panels import OUTCOMES, PER_MINUTE, Query, falling, graph, rising
 from grafana.promql import age, per_minute, per_second, quantile, recorded
 
 HOUR_SECONDS: Final = 3600
@@ -45,13 +45,20 @@ MIRROR: Final = (
         thresholds=rising(100, 1000),
     ),
     graph(
-        "Oldest and most urgent",
-        "How long the oldest unmirrored content has waited, and how long the most urgent one will "
-        "still be there upstream.",
+        "Longest wait",
+        "How long the content has waited that is not in the store yet and was finished first.",
         "s",
         Query(age(recorded("mirror_oldest_unmirrored_timestamp_seconds")), "has waited"),
+        thresholds=rising(1800, HOUR_SECONDS),
+        no_value="nothing waits",
+    ),
+    graph(
+        "Expires upstream in",
+        "Time until the upstream deletes the first content that is not mirrored yet. At zero that "
+        "content is lost.",
+        "s",
         Query(f"{recorded('mirror_next_expiry_timestamp_seconds')} - time()", "expires in"),
-        thresholds=((None, "red"), (HOUR_SECONDS, "transparent")),
+        thresholds=falling(HOUR_SECONDS, 4 * HOUR_SECONDS),
         no_value="nothing waits",
     ),
     graph(
@@ -61,20 +68,23 @@ MIRROR: Final = (
         Query(quantile(0.5, "mirror_lag_seconds"), "half were faster"),
         Query(quantile(0.95, "mirror_lag_seconds"), "95 % were faster"),
         thresholds=rising(300, 1800),
+        width=6,
     ),
     graph(
         "Turns of the mirror",
         "Tries to mirror, per minute. absent: the upstream has no such variant. gone: it has "
         "deleted it. store_failed: our store did not take it.",
-        "opm",
+        PER_MINUTE,
         Query(per_minute("mirror_turns_total", by="outcome"), "{{outcome}}"),
         colours=OUTCOMES,
+        width=6,
     ),
     graph(
         "Mirrored",
         "Bytes per second that came into the store.",
         "Bps",
         Query(per_second("mirrored_bytes_total"), "mirrored"),
+        width=6,
     ),
     graph(
         "Kept, and how much may be",
@@ -83,6 +93,7 @@ MIRROR: Final = (
         "bytes",
         Query(recorded("store_kept_bytes"), "kept"),
         Query(recorded("store_limit_bytes"), "limit"),
+        width=6,
     ),
 )
 

@@ -12,12 +12,16 @@ YELLOW: Final = "yellow"
 RED: Final = "red"
 BLUE: Final = "blue"
 
+# Grafana has units for so many a second; these read the same way.
+PER_MINUTE: Final = "suffix:/min"
+PER_HOUR: Final = "suffix:/h"
+
 Thresholds = tuple[tuple[float | None, str], ...]
 
 # The same outcome has the same colour everywhere.
 OUTCOMES: Final = (
-    ("ok|completed|mirrored|delivered|pending|store", "green"),
-    ("queued", "light-blue"),
+    ("ok|completed|mirrored|delivered|store|2..", "green"),
+    ("queued|pending|3..", "light-blue"),
     ("in_progress", "blue"),
     ("failed|given_up|gone|store_failed|auth|misconfigured|balance|5..", "red"),
     ("failed_billed|not_sent|upstream", "orange"),
@@ -25,6 +29,8 @@ OUTCOMES: Final = (
     ("refused|rate_limited|4..", "yellow"),
     ("absent|missing|nothing|none", "text"),
 )
+# Lower than any value.
+LOWEST: Final = -1e9
 # Where a value is neither good nor bad.
 NEUTRAL: Final[Thresholds] = ((None, BLUE),)
 
@@ -56,10 +62,12 @@ class Panel:
     time_from: str = ""
     step: str = ""
     stacked: bool = False
+    bars: bool = False
     colours: tuple[tuple[str, str], ...] = ()
     buckets: bool = False
     columns: tuple[tuple[str, str], ...] = ()
-    units: tuple[tuple[str, str], ...] = ()
+    units: tuple[tuple[str, str, int], ...] = ()
+    coloured: str = ""
     hidden: tuple[str, ...] = ()
     sort_by: str = ""
 
@@ -78,8 +86,8 @@ def rising(warn: float, bad: float) -> Thresholds:
 
 
 def falling(bad: float, warn: float) -> Thresholds:
-    """Thresholds of a value that is bad when it is low."""
-    return ((None, RED), (bad, YELLOW), (warn, GREEN))
+    """Thresholds of a value that is bad when it is low; no value at all is not."""
+    return ((None, BLUE), (LOWEST, RED), (bad, YELLOW), (warn, GREEN))
 
 
 def stat(title: str, description: str, expr: str, unit: str, **look: Any) -> Panel:
@@ -92,6 +100,17 @@ def graph(title: str, description: str, unit: str, *queries: Query, **look: Any)
     """Lines over time; with `stacked`, areas that add up."""
     panel = Panel("timeseries", title, description, queries, unit, width=8, height=8)
     return replace(panel, **look)
+
+
+def happened(title: str, description: str, unit: str, *queries: Query, **look: Any) -> Panel:
+    """Bars over time; what did not happen is left out, and so is its name."""
+    shown = [replace(query, expr=f"{query.expr} > 0") for query in queries]
+    return graph(title, description, unit, *shown, stacked=True, bars=True, **look)
+
+
+def rare(title: str, description: str, *queries: Query, **look: Any) -> Panel:
+    """Bars that count what hardly ever happens."""
+    return happened(title, description, "short", *queries, step="5m", decimals=0, **look)
 
 
 def bars(title: str, description: str, unit: str, *queries: Query, **look: Any) -> Panel:
@@ -109,7 +128,9 @@ def states(title: str, description: str, *queries: Query, **look: Any) -> Panel:
 def table(title: str, description: str, *queries: Query, **look: Any) -> Panel:
     """One line for each set of labels, one column for each query.
 
-    `columns` are pairs: a label, or the letter of a query, and the column's heading, in order.
+    `columns` are pairs: a label, or the letter of a query, and the column's heading, in order;
+    `units` are triples: a heading, its unit, how many decimals. `coloured` is the heading of the
+    column that thresholds and words give a colour.
     """
     panel = Panel("table", title, description, queries, "short", width=12, height=8)
     return replace(panel, **look)

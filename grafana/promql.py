@@ -34,6 +34,11 @@ def per_hour(name: str, matchers: str = "", *, by: str = "") -> str:
     return f"3600 * {per_second(name, matchers, by=by)}"
 
 
+def in_bar(name: str, matchers: str = "", *, by: str = "") -> str:
+    """How often it happened in the time of one bar, for what is hardly ever."""
+    return f"{_over('sum', by)} (increase({metric(name, matchers)}[$__rate_interval]))"
+
+
 def in_range(name: str, matchers: str = "", *, by: str = "") -> str:
     """How often it happened in the time shown; 0 where it never did."""
     counted = f"{_over('sum', by)} (increase({metric(name, matchers)}[$__range]))"

@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 from grafana.boards import Board
-from grafana.panels import RED, YELLOW, Panel, Query, Row, graph, rising, stat
+from grafana.panels import BLUE, GREEN, RED, YELLOW, Panel, Query, Row, graph, rising, stat
 from grafana.promql import (
     budget_used,
     elapsed_of_month,
@@ -97,7 +97,12 @@ _OVER_TIME: Final = (
         ),
         Query(recorded("ledger_budget_usd", _MONTH), "budget"),
         Query(_FORECAST, "forecast"),
-        colours=(("budget", RED), ("forecast", YELLOW)),
+        colours=(
+            ("spent", GREEN),
+            ("spent and held", BLUE),
+            ("budget", RED),
+            ("forecast", YELLOW),
+        ),
         width=12,
     ),
     graph(

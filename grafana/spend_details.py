@@ -2,7 +2,18 @@
 
 from typing import Final
 
-from grafana.panels import OUTCOMES, Query, bars, graph, rising, stat, table
+from grafana.panels import (
+    OUTCOMES,
+    PER_HOUR,
+    PER_MINUTE,
+    Query,
+    bars,
+    graph,
+    happened,
+    rising,
+    stat,
+    table,
+)
 from grafana.promql import DAY_SECONDS, age, in_range, per_hour, per_minute, recorded, share
 
 _ITEM: Final = "model, size, operation"
@@ -35,11 +46,11 @@ ITEMS: Final = (
             ("E", "per second"),
         ),
         units=(
-            ("cost", "currencyUSD"),
-            ("videos", "short"),
-            ("seconds", "short"),
-            ("per video", "currencyUSD"),
-            ("per second", "currencyUSD"),
+            ("cost", "currencyUSD", 2),
+            ("videos", "locale", 0),
+            ("seconds", "locale", 0),
+            ("per video", "currencyUSD", 2),
+            ("per second", "currencyUSD", 3),
         ),
         sort_by="cost",
         no_value="-",
@@ -68,12 +79,11 @@ ITEMS: Final = (
         decimals=0,
         width=6,
     ),
-    graph(
+    happened(
         "Bought by model",
         "Billable requests per hour whose price was held.",
-        "cph",
+        PER_HOUR,
         Query(per_hour("videos_bought_total", by="model"), "{{model}}"),
-        stacked=True,
         width=12,
         step="10m",
     ),
@@ -103,7 +113,7 @@ UNCHARGED: Final = (
         "Completed, and not charged",
         "Videos per hour by their end. completed and failed_billed were charged; failed, refused "
         "and not_sent cost nothing; of orphaned ones nobody knows.",
-        "cph",
+        PER_HOUR,
         Query(per_hour("videos_ended_total", by="outcome"), "{{outcome}}"),
         stacked=True,
         colours=OUTCOMES,
@@ -114,7 +124,7 @@ UNCHARGED: Final = (
         "Refused for budgets and limits",
         "Requests per minute that did not fit a budget, the price limit of one request, or a rate "
         "limit. Nothing was sent, nothing was charged.",
-        "opm",
+        PER_MINUTE,
         Query(
             per_minute("requests_refused_total", f'reason=~"{_LIMITS}"', by="reason"), "{{reason}}"
         ),
@@ -173,7 +183,7 @@ BOOKS: Final = (
             ("B", "differences"),
             ("C", "done before"),
         ),
-        units=(("drift", "currencyUSD"), ("differences", "short"), ("done before", "s")),
+        units=(("drift", "currencyUSD", 2), ("differences", "locale", 0), ("done before", "s", 1)),
         no_value="never run",
         height=4,
     ),

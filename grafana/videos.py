@@ -3,7 +3,19 @@
 from typing import Final
 
 from grafana.boards import Board
-from grafana.panels import OUTCOMES, Query, Row, bars, falling, graph, rising, stat
+from grafana.panels import (
+    OUTCOMES,
+    PER_HOUR,
+    PER_MINUTE,
+    Query,
+    Row,
+    bars,
+    falling,
+    graph,
+    happened,
+    rising,
+    stat,
+)
 from grafana.promql import (
     in_range,
     per_hour,
@@ -46,7 +58,7 @@ _GLANCE: Final = (
         no_value="none ended",
     ),
     stat(
-        "Typical time",
+        "Half made within",
         "Half of the videos were made faster than this, in the time shown: from the upstream's id "
         "to the poll that found the video completed.",
         quantile_in_range(0.5, _GENERATION),
@@ -54,7 +66,7 @@ _GLANCE: Final = (
         no_value="none ended",
     ),
     stat(
-        "Longest times",
+        "95 % made within",
         "95 % of the videos were made faster than this, in the time shown.",
         quantile_in_range(0.95, _GENERATION),
         "s",
@@ -96,35 +108,34 @@ _ON_THE_WAY: Final = (
     ),
     graph(
         "In flight by model",
-        "Videos that are not over, by model.",
+        "Videos that are queued or in progress, by model.",
         "short",
         Query(f"sum by (model) ({recorded('videos_in_flight', by='model, status')})", _MODEL),
         stacked=True,
     ),
-    graph(
+    happened(
         "Bought by model",
         "Billable requests per hour whose price was held, by model.",
-        "cph",
+        PER_HOUR,
         Query(per_hour("videos_bought_total", by="model"), _MODEL),
-        stacked=True,
     ),
 )
 
 _HOW_LONG: Final = (
     graph(
-        "Typical time by model",
+        "Half made within, by model",
         "Half of a model's videos were made faster than this.",
         "s",
         Query(quantile(0.5, _GENERATION, by="model"), _MODEL),
-        step="5m",
+        step="15m",
     ),
     graph(
-        "Longest times by model",
+        "95 % made within, by model",
         "95 % of a model's videos were made faster than this.",
         "s",
         Query(quantile(0.95, _GENERATION, by="model"), _MODEL),
         thresholds=rising(900, 1800),
-        step="5m",
+        step="15m",
     ),
     bars(
         "Videos by the time they took",
@@ -142,11 +153,11 @@ _HOW_THEY_END: Final = (
         "Ends by outcome",
         "Videos per hour, by their end. failed cost nothing, failed_billed did. refused: the "
         "upstream said no. not_sent: it could not be reached. orphaned: nobody knows.",
-        "cph",
+        PER_HOUR,
         Query(per_hour("videos_ended_total", by="outcome"), "{{outcome}}"),
         stacked=True,
         colours=OUTCOMES,
-        step="5m",
+        step="15m",
     ),
     graph(
         "Completed by model",
@@ -161,14 +172,14 @@ _HOW_THEY_END: Final = (
         ),
         thresholds=falling(0.8, 0.95),
         most=1,
-        step="5m",
+        step="30m",
     ),
     bars(
         "Why videos failed",
         "Failures of the time shown, by the upstream's reason. What moderation blocks is the "
         "prompt's business; the rest is the upstream's.",
         "short",
-        Query(in_range("video_failures_total", by="reason") + " > 0", "{{reason}}"),
+        Query(f"sort_desc({in_range('video_failures_total', by='reason')} > 0)", "{{reason}}"),
         decimals=0,
         no_value="none failed",
     ),
@@ -176,7 +187,7 @@ _HOW_THEY_END: Final = (
 
 _CONTENT: Final = (
     graph(
-        "From finished to stored",
+        "95 % stored within",
         "How long content took to be in the store after its video was completed: 95 % were faster.",
         "s",
         Query(quantile(0.95, "mirror_lag_seconds", by="variant"), "{{variant}}"),
@@ -186,7 +197,7 @@ _CONTENT: Final = (
     graph(
         "Turns of the mirror",
         "Tries to mirror, per minute, by what came of them.",
-        "opm",
+        PER_MINUTE,
         Query(per_minute("mirror_turns_total", by="outcome"), "{{outcome}}"),
         colours=OUTCOMES,
         width=6,

@@ -10,13 +10,9 @@ from typing import Any
 import promql_parser
 import yaml
 
-GRAFANA = Path(__file__).parent.parent / "grafana"
+ROOT = Path(__file__).parent.parent
+GRAFANA = ROOT / "grafana"
 PREFIX = "video_gateway_"
-# Read from the records at each scrape: the same in every replica.
-RECORDED = re.compile(
-    f"{PREFIX}(ledger|reconciliation|orphans|mirror_backlog|mirror_oldest|mirror_next|store_kept"
-    "|store_limit|alert_outbox|videos_in_flight|poll_overdue|records_readable)"
-)
 # What Grafana and a person fill in, for whoever asks in their place.
 DEFAULTS = {
     "job": "video-gateway",
@@ -53,8 +49,9 @@ class Selector:
     """One metric as it is asked for, below which functions and aggregations, innermost last."""
 
     name: str
+    text: str
     matchers: Mapping[str, str]
-    above: tuple[Any, ...] = field(default=(), compare=False)
+    above: tuple[Any, ...] = field(default=(), compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -67,6 +64,14 @@ class Rule:
     expr: str
     labels: Mapping[str, str]
     annotations: Mapping[str, str]
+
+
+def documented() -> dict[str, str]:
+    """Return every series that /metrics has, by README's table: `each` or `same` of replicas."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(video_gateway_\w+)` \| (\w+) \| (\w+) \|", readme, re.MULTILINE)
+    ends = {"histogram": ("_bucket", "_count", "_sum")}
+    return {f"{name}{end}": kind for name, what, kind in rows for end in ends.get(what, ("",))}
 
 
 def boards() -> dict[str, dict[str, Any]]:
@@ -124,7 +129,8 @@ def selectors(expr: str) -> list[Selector]:
     def enter(node: Any) -> None:
         if isinstance(node, promql_parser.VectorSelector):
             matchers = {one.name: str(one.value) for one in node.matchers.matchers}
-            found.append(Selector(node.name or "", matchers, tuple(above)))
+            name = node.name or ""
+            found.append(Selector(name, f"{name}{node.matchers}", matchers, tuple(above)))
         above.append(node)
 
     def leave(_: Any) -> None:

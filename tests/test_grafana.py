@@ -7,15 +7,17 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import click
 import promql_parser
 import pytest
 import yaml
 from grafana_tools import (
     GRAFANA,
     PREFIX,
-    RECORDED,
+    ROOT,
     Selector,
     boards,
+    documented,
     fill,
     metrics_used,
     panel_queries,
@@ -24,8 +26,11 @@ from grafana_tools import (
     selectors,
 )
 
+from gateway.cli.root import main
 from grafana.build import dashboard_files
 
+RUNBOOKS = (GRAFANA / "runbooks.md").read_text(encoding="utf-8")
+KNOWN = documented()
 ALERTS = {rule.alert: rule for rule in rules() if rule.alert}
 RATES = {"rate", "increase", "irate"}
 EDGES = {"deriv", "delta", "changes", "predict_linear", "last_over_time"}
@@ -152,6 +157,11 @@ def test_every_label_in_a_legend_is_in_its_query() -> None:
             assert re.search(rf"by \([^)]*\b{label}\b[^)]*\)", query.expr), query.title
 
 
+def test_every_metric_asked_for_is_one_that_the_gateway_has() -> None:
+    for where, selector in _asked():
+        assert selector.name in KNOWN or ":" in selector.name, (where, selector.name)
+
+
 def test_windows_are_grafanas_and_never_fixed() -> None:
     for query in (one for _, panel in SHOWN for one in panel["targets"]):
         windows = re.findall(r"\[([^]]+)\]", query["expr"])
@@ -167,7 +177,7 @@ def test_counters_are_only_ever_rated() -> None:
 
 def test_what_the_records_say_is_never_summed_over_replicas() -> None:
     for where, selector in _asked():
-        if not RECORDED.match(selector.name) or ": $" in where:
+        if KNOWN.get(selector.name) != "same" or ": $" in where:
             continue
         aggregations = _aggregations(selector)
         assert aggregations, (where, selector.name)
@@ -206,7 +216,7 @@ def test_an_alert_says_how_bad_it_is_and_where_to_read_on(name: str) -> None:
 
 
 def test_every_alert_has_a_runbook_and_every_runbook_an_alert() -> None:
-    sections = re.split(r"^### ", (GRAFANA / "runbooks.md").read_text("utf-8"), flags=re.MULTILINE)
+    sections = re.split(r"^### ", RUNBOOKS, flags=re.MULTILINE)
     found = dict(section.split("\n", 1) for section in sections[1:])
     assert list(found) == list(dict.fromkeys(found))
     assert sorted(found) == sorted(ALERTS)
@@ -221,6 +231,31 @@ def test_every_alert_has_a_runbook_and_every_runbook_an_alert() -> None:
         assert [text.count(part) for part in parts] == [1] * 5, name
 
 
+def test_runbooks_name_panels_that_exist() -> None:
+    titles = {panel["title"] for _, panel in SHOWN}
+    assert set(re.findall(r'"([^"]+)"', RUNBOOKS.replace("\n", " "))) <= titles
+
+
+def test_runbooks_and_panels_name_commands_that_exist() -> None:
+    texts = [RUNBOOKS, *(panel["description"] for _, panel in SHOWN)]
+    named = set(re.findall(r"`video-gateway ([a-z -]+)`", "\n".join(texts).replace("\n", " ")))
+    assert len(named) > 20
+    for words in named:
+        command: click.Command = main
+        for word in words.split():
+            assert isinstance(command, click.Group), words
+            assert word in command.commands, words
+            command = command.commands[word]
+        assert not isinstance(command, click.Group), words
+
+
+def test_runbooks_use_words_that_are_explained_somewhere() -> None:
+    known = (ROOT / "README.md").read_text(encoding="utf-8")
+    known += "".join(query.expr + query.panel["description"] for query in panel_queries())
+    words = set(re.findall(r"`([a-z]+_[a-z_]+)`", RUNBOOKS))
+    assert {word for word in words if word not in known} == set()
+
+
 def test_every_alert_is_shown_to_ring_and_not_to_ring() -> None:
     seen = Counter[tuple[str, bool]]()
     for path in (GRAFANA / "alerts" / "tests").glob("*.yml"):
@@ -230,6 +265,15 @@ def test_every_alert_is_shown_to_ring_and_not_to_ring() -> None:
                 assert name is not None
                 seen[name[1], bool(check["exp_samples"])] += 1
     assert set(seen) == {(name, rings) for name in ALERTS for rings in (True, False)}
+
+
+def test_prometheus_accepts_what_the_readme_shows(tmp_path: Path) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (shown,) = re.findall(r"```yaml\n(rule_files.*?)```", readme, re.DOTALL)
+    config = tmp_path / "prometheus.yml"
+    config.write_text(shown.replace("/path/to/video-gateway", str(ROOT)), encoding="utf-8")
+    rules_found = len(list((GRAFANA / "alerts").glob("*.yml")))
+    assert f"{rules_found} rule files found" in _promtool("check", "config", config)
 
 
 def test_prometheus_accepts_the_rules() -> None:
