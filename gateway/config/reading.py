@@ -78,8 +78,8 @@ def load(
     # A key may stand in the very file that could not be read.
     if serving and not unread:
         problems += [
-            f"the upstream {one.name!r} has no key: set {_variable(one.name, 'api_key')}, or"
-            f" {_variable(one.name, 'api_key')}_FILE"
+            f"the upstream {one.name!r} has no key: set {variable_of(one.name, 'api_key')}, or"
+            f" {variable_of(one.name, 'api_key')}_FILE"
             for one in settings.all_upstreams()
             if not one.api_key
         ]
@@ -155,7 +155,7 @@ def _environment(
     environ: Mapping[str, str], tables: Mapping[str, Any], problems: list[str]
 ) -> dict[str, Any]:
     known = {f"{PREFIX}{one.name.upper()}": one for one in settings_fields()}
-    of_upstreams = {_variable(name, secret) for name in tables for secret in _UPSTREAM_SECRETS}
+    of_upstreams = {variable_of(name, secret) for name in tables for secret in _UPSTREAM_SECRETS}
     values: dict[str, Any] = {}
     for variable, text in sorted(environ.items()):
         plain = variable.removesuffix("_FILE")
@@ -181,7 +181,7 @@ def _upstreams(
             continue
         values = _read(UpstreamConfig, table, where=where, problems=problems)
         for secret in _UPSTREAM_SECRETS:
-            variable = _variable(name, secret)
+            variable = variable_of(name, secret)
             if variable in environ:
                 values[secret] = environ[variable].strip()
             if f"{variable}_FILE" in environ:
@@ -192,7 +192,8 @@ def _upstreams(
         yield upstream
 
 
-def _variable(upstream: str, secret: str) -> str:
+def variable_of(upstream: str, secret: str) -> str:
+    """Return the name of the variable that holds a secret of an upstream."""
     name = "" if upstream == DEFAULT_UPSTREAM else f"{upstream.upper()}_"
     return f"{PREFIX}UPSTREAM_{name}{secret.upper()}"
 
