@@ -18,7 +18,7 @@ import httpx
 import pytest
 import pytest_asyncio
 import structlog
-from databases import POSTGRES, SQLITE, DatabaseServer, on_server, url_of
+from databases import POSTGRES, SQLITE, DatabaseServer, drop, on_server, url_of
 from object_servers import ObjectServer, moto_server, swift_server
 from postgres_tools import postgres_server
 
@@ -557,6 +557,15 @@ def engine(request: pytest.FixtureRequest) -> Iterator[str]:
     server = request.getfixturevalue("database_server") if name == POSTGRES else None
     with on_server(server):
         yield name
+
+
+@pytest.fixture(autouse=True)
+def dropped(engine: str, request: pytest.FixtureRequest) -> Iterator[None]:
+    """Let a server have as few databases as a test needs: they may be in memory."""
+    yield
+    folder = request.node.funcargs.get("tmp_path")
+    if engine == POSTGRES and folder is not None:
+        drop(folder)
 
 
 @pytest.fixture(scope="module")

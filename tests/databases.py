@@ -139,8 +139,13 @@ def a_folder() -> Iterator[Path]:
         try:
             yield Path(name)
         finally:
-            if _chosen.server is not None:
-                _chosen.server.drop(Path(name))
+            drop(Path(name))
+
+
+def drop(folder: Path) -> None:
+    """Drop the databases whose paths are below a folder, where they are on a server."""
+    if _chosen.server is not None:
+        _chosen.server.drop(folder)
 
 
 @contextmanager

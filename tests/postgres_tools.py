@@ -19,6 +19,10 @@ from typing import Any
 # The oldest that is supported; unlike the package from PyPI it knows the locales of ICU.
 DEBIANS = Path("/usr/lib/postgresql/15/bin")
 _QUICK = "-c fsync=off -c full_page_writes=off"
+# Each database is some 300 files, made and deleted for one test. A server that syncs nothing can
+# as well have them in memory: there CREATE DATABASE takes an eighth of the time.
+_MEMORY = Path("/dev/shm")
+_MEMORY_BYTES = 2 << 30
 
 
 @dataclass(frozen=True)
@@ -101,8 +105,7 @@ def postgres_server(
     *, options: str = _QUICK, programs_at: Path | None = None
 ) -> Iterator[PostgresServer]:
     """Run a server until the context is left; it is not run as root, which it refuses."""
-    options = f"{options} -c max_connections=300"
-    folder = Path(tempfile.mkdtemp(prefix="postgres"))
+    folder = Path(tempfile.mkdtemp(prefix="postgres", dir=_place_for(options)))
     owner: dict[str, Any] = {}
     if os.geteuid() == 0:
         nobody = pwd.getpwnam("nobody")
@@ -111,6 +114,7 @@ def postgres_server(
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
+    options = f"{options} -c max_connections=300"
     server = PostgresServer(programs_at or programs(), folder, port, options, owner)
     try:
         server.run(
@@ -124,3 +128,13 @@ def postgres_server(
             server.stop("immediate")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _place_for(options: str) -> Path | None:
+    """Return where a server's files are to be; None is where all temporary files are.
+
+    Containers often have hardly any such memory.
+    """
+    if options != _QUICK or not _MEMORY.is_dir() or not os.access(_MEMORY, os.W_OK):
+        return None
+    return _MEMORY if shutil.disk_usage(_MEMORY).free >= _MEMORY_BYTES else None
