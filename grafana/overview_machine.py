@@ -7,6 +7,7 @@ from grafana.panels import (
     Query,
     falling,
     graph,
+    never,
     rare,
     rising,
     states,
@@ -66,7 +67,7 @@ DATABASE_AND_STORE: Final = (
         thresholds=rising(0.25, 1),
         width=6,
     ),
-    rare(
+    never(
         "Database errors",
         "Scripts that the database could not run. Purchases are refused meanwhile.",
         Query(in_bar("database_errors_total", by="kind"), "{{kind}}"),
@@ -81,9 +82,9 @@ DATABASE_AND_STORE: Final = (
         thresholds=rising(1, 5),
         width=6,
     ),
-    rare(
+    never(
         "Store errors",
-        "What the store could not do,. Purchases are refused while it is down.",
+        "What the store could not do. Purchases are refused while it is down.",
         Query(in_bar("store_errors_total", by="operation"), "{{operation}}"),
         width=6,
     ),
@@ -141,7 +142,7 @@ MACHINE: Final = (
         most=1,
         width=6,
     ),
-    rare(
+    never(
         "Leases lost",
         "Turns that found their work taken over by another process: it was too slow, or "
         "its clock is wrong. Nothing is lost, but work is done twice.",

@@ -90,6 +90,12 @@ def falling(bad: float, warn: float) -> Thresholds:
     return ((None, BLUE), (LOWEST, RED), (bad, YELLOW), (warn, GREEN))
 
 
+def never(title: str, description: str, *queries: Query, **look: Any) -> Panel:
+    """Bars that count what should never happen: a zero is shown, for it is no missing figure."""
+    look = {"stacked": True, "bars": True, "step": "5m", "decimals": 0, **look}
+    return graph(title, description, "short", *queries, **look)
+
+
 def stat(title: str, description: str, expr: str, unit: str, **look: Any) -> Panel:
     """One figure, as it is now: a replica that has gone must not leave its last good value."""
     panel = Panel("stat", title, description, (Query(expr),), unit, width=3, height=4)
