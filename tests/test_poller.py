@@ -31,12 +31,12 @@ from gateway.videos.opening import Submit, open_submit
 from gateway.videos.orphans import list_orphans, settle_orphan
 from gateway.videos.poller import (
     MISSING_POLLS_LIMIT,
-    ORPHAN_INTERVAL_SECONDS,
     STEPS,
     Polling,
     poll_forever,
 )
 from gateway.videos.records import record_accepted
+from gateway.videos.schedule import ORPHAN_INTERVAL_SECONDS
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

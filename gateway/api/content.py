@@ -12,10 +12,11 @@ import structlog
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
+from gateway.api.content_answer import described
 from gateway.api.edge import call
 from gateway.api.elsewhere import sent_elsewhere
 from gateway.api.parts import Parts
-from gateway.api.sending import Source, described, send_content
+from gateway.api.sending import Source, send_content
 from gateway.api.videos import authenticate, no_such_video, video_id_of
 from gateway.db.script import Row
 from gateway.errors import (

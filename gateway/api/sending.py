@@ -6,38 +6,28 @@ cannot be finished is broken off, never ended as if it were whole.
 """
 
 import asyncio
-import json
-import sys
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 from gateway.api.connection import PART_BYTES, ClientStalled, Connection, connection_of
-from gateway.api.ranges import (
-    UNSATISFIABLE,
-    WHOLE,
-    Span,
-    content_range,
-    has_already,
-    range_applies,
-    requested_range,
+from gateway.api.content_answer import (
+    NOTHING,
+    ContentAnswer,
+    Message,
+    Scope,
+    content_answer,
+    described,
 )
-from gateway.errors import GatewayError, InvalidRequest
+from gateway.errors import GatewayError
 from gateway.store import OpenFile
 
 STALLED_SECONDS = 60.0
 
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
 Send = Callable[[Message], Awaitable[None]]
 Deliver = Callable[[Message], Awaitable[None]]
 Ending = Literal["sent", "client_left", "client_stalled"]
-
-_OF_CONTENT = frozenset({"content-type", "content-disposition"})
-_NOTHING = Span(start=0, end=0)
-_ALL_THAT_COMES = Span(start=0, end=sys.maxsize)
 
 
 class Source(Protocol):
@@ -92,7 +82,7 @@ async def send_content(
     """
     connection = connection_of(scope)
     etag = None if sha256 is None else f'"{sha256}"'
-    answer = _answer(
+    answer = content_answer(
         scope,
         size=source.size,
         etag=etag,
@@ -100,7 +90,7 @@ async def send_content(
     )
     deliver = partial(_deliver, send, stalled_seconds=stalled_seconds)
     try:
-        if source.file is not None and answer.span != _NOTHING:
+        if source.file is not None and answer.span != NOTHING:
             return await _send_file(
                 answer, source.file, deliver, connection, taken, stalled_seconds=stalled_seconds
             )
@@ -110,77 +100,8 @@ async def send_content(
         return "client_stalled"
 
 
-def described(content_type: str, *, filename: str, etag: str | None) -> dict[str, str]:
-    """Return the headers that say what content is, whoever sends it."""
-    headers = {
-        "cache-control": "private",
-        "x-content-type-options": "nosniff",
-        "content-type": content_type,
-        "content-disposition": f'attachment; filename="{filename}"',
-    }
-    return headers if etag is None else {**headers, "etag": etag}
-
-
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    """What is said at once: the head, and then a span of the content or a few bytes instead."""
-
-    status: int
-    headers: Mapping[str, str]
-    span: Span = _NOTHING
-    instead: bytes = b""
-
-
-def _answer(
-    scope: Scope, *, size: int | None, etag: str | None, headers: Mapping[str, str]
-) -> _Answer:
-    is_get = scope["method"] == "GET"
-    if size is None:
-        return _Answer(200, headers, _ALL_THAT_COMES if is_get else _NOTHING)
-    headers = {**headers, "accept-ranges": "bytes"}
-    # Before Range, which then does not matter: RFC 9110, section 13.2.2.
-    if has_already(_header(scope, b"if-none-match"), etag=etag):
-        return _Answer(304, _without_content(headers))
-    # A HEAD has no Range: RFC 9110, section 14.2.
-    ranged = is_get and range_applies(_header(scope, b"if-range"), etag=etag)
-    part = requested_range(_header(scope, b"range") if ranged else None, size=size)
-    if part is UNSATISFIABLE:
-        return _unsatisfiable(_without_content(headers), size=size)
-    span = Span(start=0, end=size) if part is WHOLE else part
-    headers["content-length"] = str(span.end - span.start)
-    if part is not WHOLE:
-        return _Answer(206, {**headers, "content-range": content_range(span, size=size)}, span)
-    return _Answer(200, headers, span if is_get else _NOTHING)
-
-
-def _without_content(headers: Mapping[str, str]) -> dict[str, str]:
-    return {name: text for name, text in headers.items() if name not in _OF_CONTENT}
-
-
-def _unsatisfiable(headers: Mapping[str, str], *, size: int) -> _Answer:
-    refusal = InvalidRequest(
-        f"The content has {size} bytes; the requested range lies outside.",
-        param="Range",
-        code="range_not_satisfiable",
-    )
-    body = json.dumps(refusal.envelope()).encode()
-    about = {
-        "content-type": "application/json",
-        "content-length": str(len(body)),
-        "content-range": content_range(None, size=size),
-        "x-should-retry": "false",
-    }
-    return _Answer(416, {**headers, **about}, instead=body)
-
-
-def _header(scope: Scope, name: bytes) -> str | None:
-    """Return a header, repeated ones joined as one list (RFC 9110, section 5.3)."""
-    values = [value.decode("latin-1") for key, value in scope["headers"] if key == name]
-    return ", ".join(values) if values else None
-
-
 async def _send_file(
-    answer: _Answer,
+    answer: ContentAnswer,
     file: OpenFile,
     deliver: Deliver,
     connection: Connection,
@@ -191,7 +112,7 @@ async def _send_file(
     span = answer.span
     # Before the head: a store that is down can still be answered for.
     await file.at_hand(span.start, min(span.end, span.start + PART_BYTES))
-    await deliver(_head(answer))
+    await deliver(answer.head())
     try:
         reached = await connection.send_file(
             file.descriptor,
@@ -212,7 +133,7 @@ async def _send_file(
 
 
 async def _stream(
-    answer: _Answer,
+    answer: ContentAnswer,
     source: Source,
     deliver: Deliver,
     connection: Connection,
@@ -225,7 +146,7 @@ async def _stream(
             async for chunk in chunks:
                 # Only now: a store that is down can still be answered for.
                 if not begun:
-                    await deliver(_head(answer))
+                    await deliver(answer.head())
                     begun = True
                 await deliver({"type": "http.response.body", "body": chunk, "more_body": True})
                 taken(len(chunk))
@@ -239,17 +160,10 @@ async def _stream(
                 await connection.break_off()
             raise
     if not begun:
-        await deliver(_head(answer))
+        await deliver(answer.head())
     # A message of its own waits, within the deadline, until the last chunk is taken.
     await deliver({"type": "http.response.body", "body": answer.instead, "more_body": False})
     return "sent"
-
-
-def _head(answer: _Answer) -> Message:
-    headers = [
-        (name.encode("latin-1"), text.encode("latin-1")) for name, text in answer.headers.items()
-    ]
-    return {"type": "http.response.start", "status": answer.status, "headers": headers}
 
 
 async def _deliver(send: Send, message: Message, *, stalled_seconds: float) -> None:

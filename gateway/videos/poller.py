@@ -34,16 +34,13 @@ from gateway.videos.polls import (
     write_orphan,
     write_pending,
 )
+from gateway.videos.schedule import ORPHAN_INTERVAL_SECONDS, is_out_of_patience, next_poll
 
 STEPS: Final = ("poll.claimed", "poll.answered", "poll.recorded")
 # How often the database is asked for due videos; due_at has whole seconds.
 TURN_SECONDS: Final = 0.25
-# Longer than a poll may take, so that a lease ends only when its poller is gone.
-ORPHAN_INTERVAL_SECONDS: Final = 3600
 # An upstream that has lost a video says so every time; one that was restarted, for a while.
 MISSING_POLLS_LIMIT: Final = 10
-_JITTER: Final = 0.2
-_FIRST_POLLS: Final = 3
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
@@ -148,7 +145,7 @@ async def _found(
             await _said_nothing(polling, claim, "never_ended", missing=False, log=log)
         case Pending() as pending:
             # An orphan that is remembered is none any more, and is polled as often as any other.
-            due_at = _next_poll(polling, claim, orphaned=False, now=now)
+            due_at = _next_poll(polling, claim, now=now)
             script = partial(write_pending, claim, pending, reply.object, due_at=due_at, now=now)
             # What a person may be deciding about is written in turn with that.
             run = polling.database.run if claim.orphaned else polling.database.run_beside
@@ -221,7 +218,8 @@ async def _said_nothing(
         due_at = now + ORPHAN_INTERVAL_SECONDS
         script = partial(write_orphan, claim, reason=reason, due_at=due_at, now=now)
     else:
-        due_at = _next_poll(polling, claim, orphaned=claim.orphaned, now=now)
+        is_orphan = claim.orphaned
+        due_at = now + ORPHAN_INTERVAL_SECONDS if is_orphan else _next_poll(polling, claim, now=now)
         # An upstream that asks for time gets it, within reason.
         due_at = max(due_at, now + min(wait_seconds, ORPHAN_INTERVAL_SECONDS))
         script = partial(write_nothing, claim, missing=missing, due_at=due_at, now=now)
@@ -248,22 +246,14 @@ def _report_end(log: structlog.typing.FilteringBoundLogger, ended: Ended, event:
 
 
 def _out_of_patience(polling: Polling, claim: Claim, *, now: int) -> bool:
-    # It begins anew once a person has settled an orphan.
-    since = max(claim.recorded_at, claim.settled_at or 0)
-    return now - since > polling.patience_seconds
+    return is_out_of_patience(claim, patience_seconds=polling.patience_seconds, now=now)
 
 
-def _next_poll(polling: Polling, claim: Claim, *, orphaned: bool, now: int) -> int:
-    if orphaned:
-        return now + ORPHAN_INTERVAL_SECONDS
-    spread = 1 + _JITTER * (polling.clock.chance() - 0.5)
-    return now + max(1, round(_interval(polling, claim, now=now) * spread))
-
-
-def _interval(polling: Polling, claim: Claim, *, now: int) -> int:
-    # What is refused fails within the first polls; nothing is finished before half the typical
-    # time. In between, half as many polls tell as much.
-    age = now - claim.recorded_at
-    interval = polling.interval_seconds
-    early = _FIRST_POLLS * interval <= age < polling.typical_seconds.get(claim.model, 0) / 2
-    return 2 * interval if early else interval
+def _next_poll(polling: Polling, claim: Claim, *, now: int) -> int:
+    return next_poll(
+        claim,
+        interval_seconds=polling.interval_seconds,
+        typical_seconds=polling.typical_seconds,
+        chance=polling.clock.chance(),
+        now=now,
+    )

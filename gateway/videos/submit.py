@@ -33,9 +33,10 @@ from gateway.errors import DatabaseUnavailable, OutcomeUnknown
 from gateway.telemetry.metrics.videos import VideoMetrics
 from gateway.telemetry.traces import traceparent_under_way
 from gateway.upstream.client import Body, Upstream
-from gateway.upstream.replies import Accepted, NotSent, Unknown
+from gateway.upstream.replies import Accepted, NotSent
 from gateway.videos.admission import NOT_ADMITTED, Admitted, refused
 from gateway.videos.attempts import Earlier, Intent
+from gateway.videos.forwarding import forward
 from gateway.videos.opening import Submit, open_submit, submit_of
 from gateway.videos.order import Order
 from gateway.videos.outcomes import UNKNOWN_MESSAGE, Outcome, end_of, known_of, record, refusal
@@ -45,8 +46,6 @@ from gateway.work import Work
 STEPS: Final = ("submit.held", "submit.sending", "submit.answered", "submit.recorded")
 # Beyond the deadline of the POST itself: tries to connect, a slow upload, the record.
 LEASE_MARGIN_SECONDS: Final = 120
-# Waits before the second and the third try of a request of which nothing was sent.
-_BACKOFF_SECONDS: Final = (0.25, 1.0)
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
@@ -93,10 +92,6 @@ class Submitted:
     answer: str
     price_micros: int
     admitted: Admitted
-
-
-class _LateError(Exception):
-    """The lease is over, or too short for a POST: nothing was sent."""
 
 
 async def submit(
@@ -148,7 +143,15 @@ async def submit(
     _count_bought(means, opened)
     means.on_step("submit.held")
     begun = means.clock.elapsed()
-    outcome = await _forward(means, upstream, order.path, body, begin_by=begin_by, log=log)
+    outcome = await forward(
+        upstream,
+        order.path,
+        body,
+        clock=means.clock,
+        on_step=means.on_step,
+        begin_by=begin_by,
+        log=log,
+    )
     facts |= known_of(outcome)
     log = log.bind(duration_seconds=round(means.clock.elapsed() - begun, 3))
     means.on_step("submit.answered")
@@ -185,47 +188,6 @@ async def _take_hold(
         raise refused(
             error, order, basis=opened.hold.basis, disclose=means.disclose_budgets, now=now
         ) from error
-
-
-async def _forward(
-    means: Means,
-    upstream: Upstream,
-    path: str,
-    body: Body,
-    *,
-    begin_by: float,
-    log: structlog.typing.FilteringBoundLogger,
-) -> Outcome:
-    """Return what became of the order, whatever happens; its first byte leaves by `begin_by`."""
-    begun = False
-
-    def before_first_byte() -> None:
-        nonlocal begun
-        if means.clock.elapsed() > begin_by:
-            raise _LateError
-        begun = True
-        means.on_step("submit.sending")
-
-    try:
-        return await _sent(upstream, path, body, before_first_byte=before_first_byte)
-    except _LateError:
-        return NotSent("lease_lapsed")
-    except Exception:
-        # A defect must not leave a hold that says nothing: it would wait out its lease, and then
-        # need a person, who could not know what is known here: whether a byte was sent.
-        log.exception("submit_failed")
-        return Unknown("defect") if begun else NotSent("defect")
-
-
-async def _sent(
-    upstream: Upstream, path: str, body: Body, *, before_first_byte: Callable[[], None]
-) -> Outcome:
-    for wait_seconds in _BACKOFF_SECONDS:
-        outcome = await upstream.submit(path, body, before_first_byte=before_first_byte)
-        if not isinstance(outcome, NotSent):
-            return outcome
-        await asyncio.sleep(wait_seconds)
-    return await upstream.submit(path, body, before_first_byte=before_first_byte)
 
 
 async def _recorded(
