@@ -1,5 +1,6 @@
 """Does a gateway want no requests once its database is gone, or has become a newer program's?"""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -7,12 +8,15 @@ import httpx
 import pytest
 from conftest import LogLines, World, eventually, world
 from databases import url_of
+from metrics_tools import scrape
 from tcp_proxy import tcp_proxy
 
 from gateway.api.health import CHECK_SECONDS, DATABASE_PATIENCE_SECONDS
 from gateway.db.migrate import read_migrations
 
 KNOWN = len(read_migrations())
+# How long Prometheus waits for a scrape unless it is told otherwise.
+PROMETHEUS_SECONDS = 10
 
 
 async def readiness(made: World) -> tuple[int, dict[str, Any]]:
@@ -94,6 +98,10 @@ async def test_a_database_that_says_nothing_for_ten_seconds_makes_it_unready_unt
         proxy.stall()
         await eventually(lambda: since_answer(CHECK_SECONDS + 1))
         assert (await readiness(made))[0] == 200
+        async with asyncio.timeout(PROMETHEUS_SECONDS):
+            found = await scrape(made.gateway.ops_port)
+        assert found.sum("records_readable") == 0
+        assert found.sum("processes") == 1
         made.timeline.offset_seconds += int(DATABASE_PATIENCE_SECONDS)
         status, said = await readiness(made)
         assert (status, said["checks"]["database"]) == (503, False)

@@ -9,6 +9,7 @@ import asyncio
 import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Final
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
@@ -22,6 +23,10 @@ from gateway.api.metrics.reading import Read, Records
 from gateway.api.parts import Parts
 from gateway.errors import DatabaseUnavailable
 from gateway.telemetry.metrics.sharing import counted
+
+# Less than Prometheus waits for a scrape (10 s): a database that says nothing must not take the
+# counters with it.
+READ_SECONDS: Final = 5.0
 
 
 def metrics_endpoint(parts: Parts) -> Callable[[Request], Awaitable[Response]]:
@@ -46,8 +51,9 @@ def metrics_endpoint(parts: Parts) -> Callable[[Request], Awaitable[Response]]:
 
 async def _read(records: Records) -> Read | None:
     try:
-        return await records.read()
-    except DatabaseUnavailable:
+        async with asyncio.timeout(READ_SECONDS):
+            return await records.read()
+    except (DatabaseUnavailable, TimeoutError):
         return None
 
 
