@@ -22,12 +22,15 @@ from gateway.billing.audit import audit
 from gateway.cli.root import main
 from gateway.clock import system_clock
 from gateway.db.backup import BackupFailed, back_up
+from gateway.db.migrate import read_migrations
 from gateway.db.opening import open_database_url
 from gateway.db.script import Script, Sql
 from gateway.db.sqlite import open_sqlite
 from gateway.simulator.control import Control
 from gateway.simulator.server import Simulator
 from gateway.simulator.world import Settings as SimulatorSettings
+
+KNOWN = read_migrations()
 
 pytestmark = [
     pytest.mark.sqlite("a backup of PostgreSQL is made by its own programs"),
@@ -85,13 +88,18 @@ def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
+def lines(what: str) -> str:
+    """What a command says of every migration that there is."""
+    return "".join(f"{what} {one.number} {one.name}\n" for one in KNOWN)
+
+
 def test_migrate_says_what_it_has_done_and_then_that_nothing_is_missing(tmp_path: Path) -> None:
     option = f"--database-url=sqlite:///{tmp_path / 'new' / 'gateway.db'}"
     missing = run("migrate", "--check", option, exit_code=1)
     assert "there is no database at" in missing.stderr
     assert names(tmp_path) == set()
     done = run("migrate", option)
-    assert done.stdout.splitlines()[0] == "applied 1 initial"
+    assert done.stdout == lines("applied")
     assert run("migrate", option).stdout == "Nothing is missing.\n"
     assert run("migrate", "--check", option).stdout == "Nothing is missing.\n"
     facts = json.loads(run("migrate", "--json", option).stdout)
@@ -105,9 +113,9 @@ def test_migrate_check_changes_nothing_and_exits_with_1_where_something_is_missi
     sqlite3.connect(path).close()
     option = f"--database-url=sqlite:///{path}"
     for _ in range(2):
-        assert run("migrate", "--check", option, exit_code=1).stdout == "missing: 1 initial\n"
+        assert run("migrate", "--check", option, exit_code=1).stdout == lines("missing:")
     facts = json.loads(run("migrate", "--check", "--json", option, exit_code=1).stdout)
-    assert facts["missing"] == [{"number": 1, "name": "initial"}]
+    assert facts["missing"] == [{"number": one.number, "name": one.name} for one in KNOWN]
     run("migrate", option)
 
 
@@ -119,10 +127,11 @@ def test_what_a_newer_program_added_is_told_and_what_it_took_away_is_refused(
         "INSERT INTO schema_migrations (number, name, sha256, compatible_with, applied_at)"
         " VALUES ({0}, 'later', 'x', {1}, 1)"
     )
-    change(person.path, add.format(2, 1))
-    assert "which may run with it: 2 later" in person.run("migrate").stdout
+    newest = len(KNOWN)
+    change(person.path, add.format(newest + 1, newest))
+    assert f"which may run with it: {newest + 1} later" in person.run("migrate").stdout
     person.run("keys", "create", "--project", "films", "--name", "a")
-    change(person.path, add.format(3, 2))
+    change(person.path, add.format(newest + 2, newest + 1))
     for words in (("migrate",), ("keys", "list")):
         assert "newer than this program" in person.run(*words, exit_code=1).stderr
 
@@ -140,7 +149,7 @@ async def test_where_it_is_not_to_be_migrated_at_start_nothing_runs_before_migra
     listed = await in_thread("projects", "list", exit_code=1, environ=environ)
     assert "run `video-gateway migrate`" in listed.stderr
     assert rows(path, "SELECT name FROM sqlite_schema WHERE name = 'projects'") == []
-    assert (await in_thread("migrate", environ=environ)).stdout == "applied 1 initial\n"
+    assert (await in_thread("migrate", environ=environ)).stdout == lines("applied")
     await in_thread("projects", "list", environ=environ)
     async with serving(environ) as served:
         assert await served.stop() == 0
