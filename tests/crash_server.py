@@ -17,6 +17,7 @@ from typing import Any
 
 import uvloop
 
+import gateway.__main__  # noqa: F401 - everything is loaded as `video-gateway` loads it
 from gateway.cli.serve import serve_until_signal
 from gateway.clock import Clock, system_clock
 from gateway.config import Settings

@@ -103,6 +103,14 @@ def test_two_processes_at_once_make_their_keys_in_one_project(terminal: Terminal
     assert {row["id"] for row in terminal.json("keys", "list")} == {one["id"] for one in made}
 
 
+def test_what_is_loaded_is_not_searched_for_garbage_and_what_is_made_is() -> None:
+    look = "import gc, gateway.__main__; print(gc.isenabled(), gc.get_freeze_count() > 50_000)"
+    seen = subprocess.run(
+        [sys.executable, "-c", look], check=True, capture_output=True, timeout=DEADLINE_SECONDS
+    )
+    assert seen.stdout.split() == [b"True", b"True"]
+
+
 async def test_a_command_works_while_another_process_has_the_database_open(
     terminal: Terminal,
 ) -> None:
