@@ -5,6 +5,7 @@ from pathlib import Path
 import httpx
 import pytest
 from conftest import LogLines, World, eventually, world
+from plain_http import NO_TLS
 from prometheus_client.parser import text_string_to_metric_families
 
 GAUGES = (
@@ -16,7 +17,7 @@ GAUGES = (
 
 async def scraped(made: World) -> list[float | None]:
     """Return the values of the gauges, None where one has no sample."""
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with httpx.AsyncClient(verify=NO_TLS, trust_env=False) as client:
         answer = await client.get(f"http://127.0.0.1:{made.gateway.ops_port}/metrics")
     families = {family.name: family for family in text_string_to_metric_families(answer.text)}
     samples = [families[name].samples for name in GAUGES]

@@ -30,6 +30,7 @@ from conftest import (
     serving,
     settings_for,
 )
+from plain_http import NO_TLS
 from starlette.types import Receive, Scope, Send
 
 from gateway.cli.worker import BEREFT_SECONDS
@@ -115,7 +116,7 @@ class Crew:
         assert audit.returncode == 0, printed
 
     async def readyz(self) -> int:
-        async with httpx.AsyncClient(trust_env=False) as ops:
+        async with httpx.AsyncClient(verify=NO_TLS, trust_env=False) as ops:
             answer = await ops.get(f"http://127.0.0.1:{self.served.ops_port}/readyz")
         return answer.status_code
 
