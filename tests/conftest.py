@@ -20,6 +20,7 @@ import pytest_asyncio
 import structlog
 from databases import POSTGRES, SQLITE, DatabaseServer, drop, on_server, url_of
 from object_servers import ObjectServer, moto_server, swift_server
+from plain_http import NO_TLS
 from postgres_tools import postgres_server
 
 from gateway.app import Running, running
@@ -221,6 +222,7 @@ class World:
     def client(self, key: NewKey | str) -> httpx.AsyncClient:
         value = key if isinstance(key, str) else key.value
         return httpx.AsyncClient(
+            verify=NO_TLS,
             base_url=self.base_url,
             headers={"authorization": f"Bearer {value}"},
             trust_env=False,
@@ -370,6 +372,7 @@ class Serving:
     def client(self, key: NewKey | str) -> httpx.AsyncClient:
         value = key if isinstance(key, str) else key.value
         return httpx.AsyncClient(
+            verify=NO_TLS,
             base_url=self.base_url,
             headers={"authorization": f"Bearer {value}"},
             trust_env=False,

@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 from conftest import eventually
+from plain_http import NO_TLS
 
 # What `apt-get install prometheus` brings.
 PROGRAM = "prometheus"
@@ -79,7 +80,7 @@ async def prometheus(config: Path) -> AsyncIterator[Prometheus]:
         )
         try:
             async with httpx.AsyncClient(
-                base_url=f"http://{address}", trust_env=False, timeout=20
+                base_url=f"http://{address}", verify=NO_TLS, trust_env=False, timeout=20
             ) as client:
 
                 async def ready() -> bool:

@@ -19,6 +19,7 @@ import httpx
 import network_tools
 from conftest import eventually, new_key
 from object_servers import ACCESS_KEY_ID, HOST, SECRET_ACCESS_KEY, Line, ObjectServer
+from plain_http import NO_TLS
 from postgres_tools import PostgresServer
 from processes import Process, Scene, scene
 
@@ -72,6 +73,7 @@ class Replica:
 
     def client(self, key: str, **more: Any) -> httpx.AsyncClient:
         return httpx.AsyncClient(
+            verify=NO_TLS,
             base_url=self.base_url,
             headers={"authorization": f"Bearer {key}"},
             trust_env=False,
@@ -234,7 +236,7 @@ class Balancer(httpx.AsyncBaseTransport):
     def __init__(self, replicas: Sequence[Replica], chance: random.Random) -> None:
         self._replicas = replicas
         self._chance = chance
-        self._transport = httpx.AsyncHTTPTransport()
+        self._transport = httpx.AsyncHTTPTransport(verify=NO_TLS)
         self.broken = 0
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:

@@ -16,6 +16,7 @@ from admin_tools import DAY_SECONDS, day_of, organization, plain, refusal
 from conftest import ADMIN_KEY, World, world
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from plain_http import NO_TLS
 
 from gateway.billing.keys import NewKey
 from gateway.billing.money import parse_usd
@@ -255,6 +256,7 @@ def check_all_sums(forty: Forty) -> None:
     items = sorted({one.line_item for one in forty.spent})
     keys = [key.id for key in forty.keys]
     client = httpx.Client(
+        verify=NO_TLS,
         base_url=f"{forty.made.base_url}/organization",
         headers={"authorization": f"Bearer {ADMIN_KEY}"},
         trust_env=False,

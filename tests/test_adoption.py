@@ -13,6 +13,7 @@ from adoption_tools import adopted, made, money, outcomes, run
 from conftest import ADMIN_KEY, DAY_SECONDS, World, eventually, world
 from databases import look
 from openai import AsyncOpenAI, NotFoundError
+from plain_http import NO_TLS
 
 from gateway.billing.keys import NewKey
 from gateway.clock import system_clock
@@ -118,7 +119,7 @@ async def test_an_export_and_the_entries_do_not_know_it(shared: World) -> None:
     out, _ = await run(shared, "ledger", "export", *days)
     assert bought in out
     assert one not in out
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with httpx.AsyncClient(verify=NO_TLS, trust_env=False) as client:
         entries = await client.get(
             f"{shared.base_url}/organization/ledger/entries",
             headers={"authorization": f"Bearer {ADMIN_KEY}"},
@@ -206,7 +207,7 @@ async def test_operators_see_it_without_a_price(shared: World) -> None:
     await adopted(shared, one, silent, project="seen")
     await every_copy(shared, one)
     async with httpx.AsyncClient(
-        headers={"authorization": f"Bearer {ADMIN_KEY}"}, trust_env=False
+        verify=NO_TLS, headers={"authorization": f"Bearer {ADMIN_KEY}"}, trust_env=False
     ) as client:
         answer = await client.get(f"{shared.base_url}/organization/videos", params={"limit": 100})
     assert "secret words" not in answer.text

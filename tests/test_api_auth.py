@@ -5,6 +5,7 @@ from functools import partial
 import httpx
 import pytest
 from conftest import World, a_change
+from plain_http import NO_TLS
 
 from gateway.api.auth import CACHE_SECONDS
 from gateway.billing.key_values import ADMIN, VIRTUAL, new_value
@@ -17,7 +18,7 @@ async def ask(
     made: World, authorization: str | None, *, method: str = "GET", path: str = "/videos/none"
 ) -> httpx.Response:
     headers = {} if authorization is None else {"authorization": authorization}
-    async with httpx.AsyncClient(base_url=made.base_url, trust_env=False) as client:
+    async with httpx.AsyncClient(verify=NO_TLS, base_url=made.base_url, trust_env=False) as client:
         return await client.request(method, path, headers=headers)
 
 

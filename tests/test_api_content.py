@@ -10,6 +10,7 @@ import httpx
 import pytest
 import pytest_asyncio
 from conftest import LogLines, World, eventually, world
+from plain_http import NO_TLS
 
 from gateway.billing.keys import NewKey
 from gateway.simulator.world import Settings as SimulatorSettings
@@ -289,7 +290,7 @@ async def test_with_the_store_down_nothing_is_bought_and_records_are_still_read(
             assert (await client.get(f"/videos/{finished.video_id}")).status_code == 200
             content = await finished.get()
             assert content.json()["error"]["code"] == "store_unavailable"
-            async with httpx.AsyncClient(trust_env=False) as ops:
+            async with httpx.AsyncClient(verify=NO_TLS, trust_env=False) as ops:
                 ready = await ops.get(f"http://127.0.0.1:{made.gateway.ops_port}/readyz")
                 shown = await ops.get(f"http://127.0.0.1:{made.gateway.ops_port}/readyz?verbose")
             assert ready.status_code == 200

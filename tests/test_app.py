@@ -20,6 +20,7 @@ from conftest import (
     settings_for,
 )
 from databases import look
+from plain_http import NO_TLS
 
 from gateway.app import running
 from gateway.clock import system_clock
@@ -153,7 +154,7 @@ async def test_a_failed_start_leaves_no_port_taken(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_signal_ends_the_process_in_order(tmp_path: Path, number: signal.Signals) -> None:
     async with serving(environ_for(tmp_path, NOWHERE)) as served:
-        async with httpx.AsyncClient(trust_env=False) as ops:
+        async with httpx.AsyncClient(verify=NO_TLS, trust_env=False) as ops:
             ready = await ops.get(f"http://127.0.0.1:{served.ops_port}/readyz")
         assert ready.status_code == 200
         assert await served.stop(number) == 0

@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 from conftest import ADMIN_KEY, World, eventually, world
+from plain_http import NO_TLS
 
 from gateway.api.auth import CACHE_SECONDS, LISTENING_SECONDS
 from gateway.app import Running, running
@@ -30,7 +31,9 @@ async def replica(made: World, *, listening: bool) -> AsyncIterator[Running]:
 
 
 async def status(gateway: Running, value: str) -> int:
-    async with httpx.AsyncClient(base_url=gateway.base_url, trust_env=False) as client:
+    async with httpx.AsyncClient(
+        verify=NO_TLS, base_url=gateway.base_url, trust_env=False
+    ) as client:
         answer = await client.get("/models", headers={"authorization": f"Bearer {value}"})
     return answer.status_code
 

@@ -18,6 +18,7 @@ import openai
 import pytest
 from chart_tools import CHART, ROOT, one, template, workload
 from conftest import eventually
+from plain_http import NO_TLS
 
 from gateway.simulator.control import Control
 from gateway.simulator.server import Simulator
@@ -194,7 +195,7 @@ async def _ready(made: Pod, process: subprocess.Popen[str], port: int) -> None:
             return False
         return answer.status_code == 200
 
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with httpx.AsyncClient(verify=NO_TLS, trust_env=False) as client:
         await eventually(ready, seconds=SECONDS)
 
 

@@ -24,6 +24,7 @@ from conftest import World, eventually, world
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from plain_http import NO_TLS
 
 from gateway.billing.catalogue import Model
 from gateway.billing.catalogue_file import read_catalogue
@@ -125,6 +126,7 @@ async def _bench(stack: AsyncExitStack, runner: asyncio.Runner, folder: Path) ->
     direct = await stack.enter_async_context(Simulator(settings=at_once))
     key = await made.key()
     to_upstream = httpx.AsyncClient(
+        verify=NO_TLS,
         base_url=direct.base_url,
         headers={"authorization": "Bearer sk-simulator"},
         trust_env=False,

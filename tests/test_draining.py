@@ -21,6 +21,7 @@ from conftest import (
     settings_for,
 )
 from databases import look
+from plain_http import NO_TLS
 from processes import gone
 
 from gateway.billing.keys import NewKey
@@ -91,7 +92,7 @@ async def finished(house: House, client: httpx.AsyncClient, video_id: str) -> No
 
 async def readiness(served: Serving) -> tuple[int, dict[str, Any]]:
     # A connection of its own each time: of several processes any may answer.
-    async with httpx.AsyncClient(trust_env=False) as ops:
+    async with httpx.AsyncClient(verify=NO_TLS, trust_env=False) as ops:
         answer = await ops.get(f"http://127.0.0.1:{served.ops_port}/readyz?verbose")
     return answer.status_code, answer.json()["checks"]
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 from conftest import World, eventually, world
+from plain_http import NO_TLS
 
 from gateway.config import Settings
 
@@ -86,7 +87,9 @@ async def test_nginx_sends_what_the_gateway_names(tmp_path: Path) -> None:
         folder, port = tmp_path / "nginx", made.gateway.port
         with nginx(folder, gateway_port=port, content=made.settings.store_path) as base_url:
             await eventually(partial(listens, base_url))
-            async with httpx.AsyncClient(base_url=base_url, trust_env=False) as client:
+            async with httpx.AsyncClient(
+                verify=NO_TLS, base_url=base_url, trust_env=False
+            ) as client:
                 client.headers["authorization"] = f"Bearer {value}"
                 await insist(client, f"/videos/{video_id}/content", content)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 from conftest import DEADLINE_SECONDS, LogLines, World, eventually, world
+from plain_http import NO_TLS
 
 from gateway.api.health import DATABASE_PATIENCE_SECONDS
 from gateway.db.migrate import read_migrations
@@ -33,7 +34,7 @@ with pathlib.Path(sys.argv[1]).open("r+b") as file:
 
 
 async def look(made: World, path: str) -> httpx.Response:
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with httpx.AsyncClient(verify=NO_TLS, trust_env=False) as client:
         return await client.get(f"http://127.0.0.1:{made.gateway.ops_port}{path}")
 
 

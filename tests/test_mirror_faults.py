@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 import pytest
 from conftest import eventually
+from plain_http import NO_TLS
 from processes import (
     Process,
     Scene,
@@ -106,7 +107,7 @@ def kept(stage: Scene, *, process: Process | None = None) -> list[Path]:
 
 async def readiness(process: Process) -> int:
     port = process.said("gateway_started")[0]["ops_port"]
-    async with httpx.AsyncClient(trust_env=False) as ops:
+    async with httpx.AsyncClient(verify=NO_TLS, trust_env=False) as ops:
         return (await ops.get(f"http://127.0.0.1:{port}/readyz")).status_code
 
 

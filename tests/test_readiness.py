@@ -9,6 +9,7 @@ import pytest
 from conftest import LogLines, World, eventually, world
 from databases import url_of
 from metrics_tools import scrape
+from plain_http import NO_TLS
 from tcp_proxy import tcp_proxy
 
 from gateway.api.health import CHECK_SECONDS, DATABASE_PATIENCE_SECONDS
@@ -20,7 +21,7 @@ PROMETHEUS_SECONDS = 10
 
 
 async def readiness(made: World) -> tuple[int, dict[str, Any]]:
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with httpx.AsyncClient(verify=NO_TLS, trust_env=False) as client:
         answer = await client.get(f"http://127.0.0.1:{made.gateway.ops_port}/readyz?verbose")
     return answer.status_code, answer.json()
 

@@ -14,6 +14,7 @@ import pytest_asyncio
 from conftest import World, eventually, new_key, settings_for, world
 from openai import AsyncOpenAI
 from PIL import Image
+from plain_http import NO_TLS
 
 from gateway.app import running
 from gateway.billing.balances import KEY
@@ -624,7 +625,9 @@ async def test_a_restart_between_attempt_and_retry_changes_nothing(tmp_path: Pat
         ):
             async with (
                 running(settings) as gateway,
-                httpx.AsyncClient(base_url=gateway.base_url, trust_env=False) as client,
+                httpx.AsyncClient(
+                    verify=NO_TLS, base_url=gateway.base_url, trust_env=False
+                ) as client,
             ):
                 authorization = {"authorization": f"Bearer {key.value}"}
                 answers.append(

@@ -19,6 +19,7 @@ from typing import Any
 import httpx
 import pytest
 import uvicorn
+from plain_http import NO_TLS
 
 from gateway.api.connection import ConnectedHttp
 from gateway.api.sending import send_content
@@ -114,7 +115,7 @@ def _no_ending_is_left_over(served: Served) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[httpx.Client]:
-    with httpx.Client(timeout=DEADLINE_SECONDS) as client:
+    with httpx.Client(verify=NO_TLS, timeout=DEADLINE_SECONDS) as client:
         yield client
 
 
@@ -263,7 +264,7 @@ def test_every_answer_leaves_the_connection_ready_for_the_next(served: Served) -
         ("GET", {}),
     ]
     limits = httpx.Limits(max_connections=1)
-    with httpx.Client(timeout=DEADLINE_SECONDS, limits=limits) as client:
+    with httpx.Client(verify=NO_TLS, timeout=DEADLINE_SECONDS, limits=limits) as client:
         accepted = served.server.server_state.total_requests
         statuses = [
             client.request(method, served.url(), headers=headers).status_code
@@ -357,7 +358,7 @@ def test_a_store_that_fails_on_the_way_breaks_the_connection_off(
     asyncio.run(_put(FolderStore(served.root), "cut", CONTENT))
     path = next(served.root.glob("*/cut"))
     with (
-        httpx.Client(timeout=DEADLINE_SECONDS) as client,
+        httpx.Client(verify=NO_TLS, timeout=DEADLINE_SECONDS) as client,
         client.stream("GET", served.url("cut")) as answer,
     ):
         assert answer.headers["content-length"] == str(SIZE)

@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+from plain_http import NO_TLS
 
 from gateway.simulator.control import Control
 from gateway.simulator.server import Simulator
@@ -45,7 +46,7 @@ async def a_relay(**changes: Any) -> AsyncIterator[Relay]:
     async with (
         Simulator(settings=settings) as simulator,
         Control(simulator.base_url) as control,
-        httpx.AsyncClient(base_url=simulator.base_url.removesuffix("/v1")) as http,
+        httpx.AsyncClient(verify=NO_TLS, base_url=simulator.base_url.removesuffix("/v1")) as http,
     ):
         yield Relay(http, control)
 

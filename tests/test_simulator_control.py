@@ -7,6 +7,7 @@ import sys
 
 import httpx
 import pytest
+from plain_http import NO_TLS
 
 from gateway.simulator.control import Control
 from gateway.simulator.server import Simulator
@@ -20,7 +21,7 @@ async def test_a_dark_simulator_answers_nobody_but_its_control() -> None:
     async with (
         Simulator() as simulator,
         Control(simulator.base_url) as control,
-        httpx.AsyncClient(base_url=simulator.base_url, headers=_KEY) as http,
+        httpx.AsyncClient(verify=NO_TLS, base_url=simulator.base_url, headers=_KEY) as http,
     ):
         await control.go_dark()
         with pytest.raises((httpx.RemoteProtocolError, httpx.ReadError)):
@@ -35,7 +36,7 @@ async def test_a_video_can_be_forgotten_and_its_content_expired() -> None:
     async with (
         Simulator(settings=settings) as simulator,
         Control(simulator.base_url) as control,
-        httpx.AsyncClient(base_url=simulator.base_url, headers=_KEY) as http,
+        httpx.AsyncClient(verify=NO_TLS, base_url=simulator.base_url, headers=_KEY) as http,
     ):
         made = (await http.post("/videos", json={"prompt": "a cat"})).json()["id"]
         await control.expire(made)
@@ -51,7 +52,7 @@ async def test_a_reset_forgets_all_but_the_first_settings() -> None:
     async with (
         Simulator(settings=settings) as simulator,
         Control(simulator.base_url) as control,
-        httpx.AsyncClient(base_url=simulator.base_url, headers=_KEY) as http,
+        httpx.AsyncClient(verify=NO_TLS, base_url=simulator.base_url, headers=_KEY) as http,
     ):
         await http.post("/videos", json={"prompt": "a cat"})
         await control.settings(queue_seconds=9, keys=["sk-other"])
@@ -78,7 +79,7 @@ async def test_what_was_received_can_be_read_back() -> None:
     async with (
         Simulator() as simulator,
         Control(simulator.base_url) as control,
-        httpx.AsyncClient(base_url=simulator.base_url, headers=_KEY) as http,
+        httpx.AsyncClient(verify=NO_TLS, base_url=simulator.base_url, headers=_KEY) as http,
     ):
         told = {"accept-encoding": "identity", "x-stainless-lang": "python"}
         await http.post("/videos", json={"prompt": "a cat"}, headers=told)
@@ -104,7 +105,7 @@ async def test_two_simulators_share_one_loop_and_no_signal_handler() -> None:
 async def test_a_port_can_be_taken_again_at_once() -> None:
     async with Simulator() as first:
         port = int(first.base_url.removesuffix("/v1").rpartition(":")[2])
-        async with httpx.AsyncClient(headers=_KEY) as http:
+        async with httpx.AsyncClient(verify=NO_TLS, headers=_KEY) as http:
             assert (await http.get(f"{first.base_url}/videos")).status_code == 200
     async with Simulator(port=port) as second:
         assert second.base_url == first.base_url
@@ -125,7 +126,7 @@ async def test_a_process_says_where_it_listens_and_stops_in_order(number: signal
             assert process.stdout is not None
             base_url = json.loads(await process.stdout.readline())["base_url"]
             key = {"authorization": "Bearer sk-mine"}
-            async with httpx.AsyncClient(base_url=base_url, headers=key) as http:
+            async with httpx.AsyncClient(verify=NO_TLS, base_url=base_url, headers=key) as http:
                 made = await http.post("/videos", json={"prompt": "a cat"})
                 assert made.status_code == 200
                 process.send_signal(number)

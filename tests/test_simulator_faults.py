@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 import httpx
 import pytest
+from plain_http import NO_TLS
 
 from gateway.simulator import faults as faults_module
 from gateway.simulator.control import Control
@@ -33,7 +34,9 @@ async def control(simulator: Simulator) -> AsyncIterator[Control]:
 
 @pytest.fixture
 async def http(simulator: Simulator) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=simulator.base_url, headers=_KEY, timeout=5) as client:
+    async with httpx.AsyncClient(
+        verify=NO_TLS, base_url=simulator.base_url, headers=_KEY, timeout=5
+    ) as client:
         yield client
 
 
@@ -112,7 +115,7 @@ async def test_a_hang_makes_the_video_and_never_answers(
 async def test_a_simulator_stops_although_an_answer_hangs() -> None:
     async with (
         asyncio.timeout(5),
-        httpx.AsyncClient(headers=_KEY) as http,
+        httpx.AsyncClient(verify=NO_TLS, headers=_KEY) as http,
         asyncio.TaskGroup() as tasks,
         Simulator() as simulator,
         Control(simulator.base_url) as control,

@@ -6,6 +6,7 @@ from typing import Any
 import httpx
 import openai
 import pytest
+from plain_http import NO_TLS
 
 from gateway.simulator.bits import nal_unit
 from gateway.simulator.faults import parse_directives
@@ -25,7 +26,9 @@ async def simulator() -> AsyncIterator[Simulator]:
 
 @pytest.fixture
 async def http(simulator: Simulator) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=simulator.base_url, headers=_KEY) as client:
+    async with httpx.AsyncClient(
+        verify=NO_TLS, base_url=simulator.base_url, headers=_KEY
+    ) as client:
         yield client
 
 

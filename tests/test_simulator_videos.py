@@ -8,6 +8,7 @@ import httpx
 import openai
 import pytest
 from PIL import Image
+from plain_http import NO_TLS
 
 from gateway.simulator.control import Control
 from gateway.simulator.mp4 import make_mp4
@@ -43,7 +44,9 @@ async def sdk(simulator: Simulator) -> AsyncIterator[openai.AsyncOpenAI]:
 
 @pytest.fixture
 async def http(simulator: Simulator) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=simulator.base_url, headers=_KEY) as client:
+    async with httpx.AsyncClient(
+        verify=NO_TLS, base_url=simulator.base_url, headers=_KEY
+    ) as client:
         yield client
 
 
@@ -287,7 +290,9 @@ async def test_veo_tells_little_and_grok_bills_the_moderated(
 async def test_large_content_arrives_whole() -> None:
     settings = Settings(queue_seconds=0, generation_seconds=0, content_bytes=20_000_000)
     async with Simulator(settings=settings) as simulator, Control(simulator.base_url) as control:
-        async with httpx.AsyncClient(base_url=simulator.base_url, headers=_KEY) as http:
+        async with httpx.AsyncClient(
+            verify=NO_TLS, base_url=simulator.base_url, headers=_KEY
+        ) as http:
             video_id = (await http.post("/videos", json={"prompt": "a cat"})).json()["id"]
             content = (await http.get(f"/videos/{video_id}/content")).content
         assert len(content) == 20_000_000

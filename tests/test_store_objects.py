@@ -12,6 +12,7 @@ from object_servers import (
     SWIFT_PAGE,
     ObjectServer,
 )
+from plain_http import NO_TLS
 from store_tools import (
     get,
     keys_of,
@@ -41,7 +42,7 @@ async def test_a_link_works_without_credentials_and_says_what_the_content_is(
     described = Described(content_type="video/mp4", filename="video_1.mp4")
     await put(store, "key", content, described)
     link = await store.link("key", seconds=60)
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with httpx.AsyncClient(verify=NO_TLS, trust_env=False) as client:
         answer = await client.get(link)
         part = await client.get(link, headers={"range": "bytes=1-3"})
     assert (answer.status_code, answer.content) == (200, content)
@@ -59,7 +60,7 @@ async def test_a_link_is_good_for_so_long_and_for_this_key_only(swift: ObjectSer
     await put(store, "key", b"content")
     await put(store, "other", b"secret")
     link = await store.link("key", seconds=2)
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with httpx.AsyncClient(verify=NO_TLS, trust_env=False) as client:
         assert (await client.get(link)).content == b"content"
         elsewhere = link.replace(path_of("key"), path_of("other"))
         assert (await client.get(elsewhere)).status_code == 403

@@ -11,6 +11,7 @@ import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from plain_http import NO_TLS
 
 from gateway.simulator.control import Control
 from gateway.simulator.server import Simulator
@@ -59,7 +60,9 @@ async def a_relay(**changes: Any) -> AsyncIterator[Relay]:
         Simulator(settings=settings) as simulator,
         Control(simulator.base_url) as control,
         httpx.AsyncClient(
-            base_url=simulator.base_url, headers={"authorization": "Bearer sk-simulator"}
+            verify=NO_TLS,
+            base_url=simulator.base_url,
+            headers={"authorization": "Bearer sk-simulator"},
         ) as http,
     ):
         yield Relay(simulator.base_url.removesuffix("/v1"), http, control)

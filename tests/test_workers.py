@@ -31,6 +31,7 @@ from conftest import (
     settings_for,
 )
 from metrics_tools import Scrape, scrape
+from plain_http import NO_TLS
 from processes import gone, is_alive
 from starlette.types import Receive, Scope, Send
 
@@ -110,7 +111,7 @@ class Crew:
         assert audit.returncode == 0, printed
 
     async def readyz(self) -> int:
-        async with httpx.AsyncClient(trust_env=False) as ops:
+        async with httpx.AsyncClient(verify=NO_TLS, trust_env=False) as ops:
             answer = await ops.get(f"http://127.0.0.1:{self.served.ops_port}/readyz")
         return answer.status_code
 

@@ -10,6 +10,7 @@ import asyncio
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
+from functools import cache
 from typing import Any, Final, Self
 
 import aiohttp
@@ -161,10 +162,12 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         )
 
 
+@cache
 def tls_context() -> ssl.SSLContext:
     """Return httpx's own default: certificates are verified against certifi's list.
 
-    SSL_CERT_FILE or SSL_CERT_DIR in the environment name another one.
+    SSL_CERT_FILE or SSL_CERT_DIR in the environment name another one. It is read once, which takes
+    20 ms, for all upstreams together.
     """
     context = httpx.create_ssl_context()
     context.set_alpn_protocols(["http/1.1"])
