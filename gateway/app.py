@@ -242,7 +242,11 @@ def _ops(parts: Parts) -> ASGIApp:
 
 def _say_started(started: Running, parts: Parts) -> None:
     settings = parts.settings
-    parts.metrics.process.built(version=__version__, catalogue_sha256=parts.catalogue.sha256)
+    parts.metrics.process.built(
+        version=__version__,
+        catalogue_sha256=parts.catalogue.sha256,
+        now=parts.clock.now(),
+    )
     _log.info(
         "gateway_started",
         version=__version__,

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
 from gateway.alerts.deliver import Delivering, deliver_forever
 from gateway.api.auth import write_used_forever
@@ -18,8 +18,6 @@ from gateway.mirror.verify_turns import log_verified, verify_forever
 from gateway.setup import mail_settings, open_as_it_is
 from gateway.videos.janitor import Cleaning, clean_forever
 from gateway.videos.poller import Polling, poll_forever
-
-HOUR_SECONDS: Final = 3_600
 
 
 def loops(parts: Parts, *, on_step: Callable[[str], None]) -> Iterator[Coroutine[Any, Any, None]]:
@@ -122,12 +120,14 @@ def _verify(parts: Parts) -> Iterator[Coroutine[Any, Any, None]]:
 
 def _audit(parts: Parts) -> Iterator[Coroutine[Any, Any, None]]:
     settings = parts.settings
-    if settings.audit_hours:
+    if settings.audit_seconds:
         yield audit_forever(
             Auditing(
                 database=parts.database,
-                apart=partial(open_as_it_is, settings, answer_seconds=ANSWER_SECONDS),
+                apart=partial(
+                    open_as_it_is, settings, answer_seconds=ANSWER_SECONDS, breaks_off=True
+                ),
                 clock=parts.clock,
-                interval_seconds=settings.audit_hours * HOUR_SECONDS,
+                interval_seconds=settings.audit_seconds,
             )
         )

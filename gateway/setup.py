@@ -100,7 +100,7 @@ async def open_database(settings: Settings, *, clock: Clock) -> AsyncIterator[Da
 
 @asynccontextmanager
 async def open_as_it_is(
-    settings: Settings, *, answer_seconds: float = ANSWER_SECONDS
+    settings: Settings, *, answer_seconds: float = ANSWER_SECONDS, breaks_off: bool = False
 ) -> AsyncIterator[Database]:
     """Yield the database of the settings, whatever is in it.
 
@@ -116,6 +116,7 @@ async def open_as_it_is(
                     password=settings.database_password,
                     connections=settings.database_connections,
                     answer_seconds=answer_seconds,
+                    breaks_off=breaks_off,
                 )
             )
         except DatabaseUrlError as error:

@@ -1,6 +1,8 @@
 """Does the gateway itself find out when its books no longer add up?"""
 
 import asyncio
+import contextlib
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -10,8 +12,14 @@ from pathlib import Path
 from conftest import LogLines, World, command, eventually, world
 from metrics_tools import scrape
 
-from gateway.billing.audit_turns import Auditing, audit_forever
-from gateway.billing.comparisons import Comparison, read_comparisons, write_comparison
+from gateway.billing.audit_turns import RETRY_SECONDS, Auditing, audit_forever
+from gateway.billing.comparisons import (
+    Comparison,
+    begin_audit,
+    read_comparisons,
+    write_comparison,
+)
+from gateway.db.script import Script, Sql
 from gateway.setup import open_as_it_is
 
 HOUR_SECONDS = 3_600
@@ -88,6 +96,65 @@ async def test_a_sum_that_is_wrong_rings_and_is_seen_until_it_is_right_again(
     last = await last_audit(studio)
     assert last is not None
     assert found.sum("ledger_audit_timestamp_seconds") == last.compared_at
+
+
+async def test_of_many_who_find_the_last_audit_too_old_one_makes_the_next(
+    studio: World, logged: LogLines
+) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        for _ in range(5):
+            await stack.enter_async_context(auditing(studio))
+
+        async def audited() -> bool:
+            return await last_audit(studio) is not None
+
+        await eventually(audited)
+        studio.timeline.offset_seconds += HOUR_SECONDS
+
+        async def audited_again() -> bool:
+            return len(logged.lines("ledger_audited")) >= 2
+
+        await eventually(audited_again)
+    assert len(logged.lines("ledger_audited")) == 2
+
+
+async def test_one_that_was_broken_off_is_begun_anew_after_an_hour(studio: World) -> None:
+    now = studio.timeline.clock().now()
+    begin = partial(begin_audit, older_than=0, retry_at=now - RETRY_SECONDS, now=now)
+    assert await studio.database.run(begin)
+    assert not await studio.database.run(begin)
+    later = now + RETRY_SECONDS
+    assert await studio.database.run(partial(begin_audit, older_than=0, retry_at=now, now=later))
+    found = await studio.database.read(read_comparisons)
+    assert found == []
+
+
+async def test_whoever_ends_waits_for_no_audit(studio: World) -> None:
+    under_way = threading.Event()
+
+    # Counting a hundred million takes longer than anybody would wait.
+    def long() -> Script[None]:
+        yield Sql("SELECT 1 AS one")
+        under_way.set()
+        yield Sql(
+            "WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers"
+            " WHERE n < 100000000) SELECT COUNT(*) AS counted FROM numbers"
+        )
+
+    async def audit() -> None:
+        opening = open_as_it_is(studio.settings, answer_seconds=60, breaks_off=True)
+        async with opening as database:
+            await database.read(long)
+
+    async def begun() -> bool:
+        return under_way.is_set()
+
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(audit())
+        await eventually(begun)
+        task.cancel()
+        _, late = await asyncio.wait([task], timeout=5)
+        assert not late
 
 
 async def test_the_gateway_audits_by_itself_unless_that_is_turned_off(tmp_path: Path) -> None:

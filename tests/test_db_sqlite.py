@@ -520,3 +520,17 @@ async def test_arguments_beyond_the_limit_are_an_error_and_not_left_out(
     with pytest.raises(ValueError, match="1001 arguments"):
         await database.run(partial(count, PARAMETER_LIMIT + 1))
     assert await database.read(names) == [f"{PARAMETER_LIMIT}"]
+
+
+async def test_a_reader_that_is_busy_is_not_taken_though_nobody_waits_for_it_any_more(
+    database: SqliteDatabase,
+) -> None:
+    async with asyncio.TaskGroup() as tasks:
+        with held_up() as (running, script):
+            given_up = tasks.create_task(database.read(script))
+            assert await asyncio.to_thread(running.wait, DEADLINE_SECONDS)
+            given_up.cancel()
+            await asyncio.wait([given_up])
+            async with asyncio.timeout(DEADLINE_SECONDS / 2):
+                for _ in range(10):
+                    assert await database.read(names) == []

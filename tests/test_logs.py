@@ -1,11 +1,12 @@
 """Does the log say what happened, one line a request, and never a secret?"""
 
+import asyncio
 import logging
 from typing import Any
 
 import pytest
 import structlog
-from conftest import LogLines, World
+from conftest import LogLines, World, eventually
 
 from gateway.telemetry.logs import configure_logs
 
@@ -259,3 +260,24 @@ def test_a_code_that_is_no_word_is_left_out(logged: LogLines) -> None:
     (line,) = logged.lines()
     assert (line["code"], line["reason"]) == ("no_word", "refused:bad_word")
     assert line["error_code"] is None
+
+
+async def test_of_two_requests_sent_at_once_on_one_connection_each_has_its_own_trace(
+    studio: World, logged: LogLines
+) -> None:
+    key = await studio.key()
+    trace_id = "0af7651916cd43dd8448eb211c80319c"
+    head = f"host: gateway\r\nauthorization: Bearer {key.value}\r\n"
+    traced = f"traceparent: 00-{trace_id}-b7ad6b7169203331-01\r\n"
+    _, writer = await asyncio.open_connection("127.0.0.1", studio.gateway.port)
+    first = f"GET /v1/videos HTTP/1.1\r\n{head}{traced}\r\n"
+    writer.write(f"{first}GET /v1/models HTTP/1.1\r\n{head}\r\n".encode())
+
+    async def both() -> bool:
+        return len(logged.lines("request")) == 2
+
+    await eventually(both)
+    writer.close()
+    await writer.wait_closed()
+    found = {line["route"]: line.get("trace_id") for line in logged.lines("request")}
+    assert found == {"/v1/videos": trace_id, "/v1/models": None}

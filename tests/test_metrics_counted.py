@@ -3,6 +3,7 @@
 import asyncio
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,9 @@ async def test_a_purchase_its_polls_its_end_and_its_download_are_each_counted_on
             part = await client.get(f"/videos/{video_id}/content", headers={"range": "bytes=0-99"})
         made.timeline.offset_seconds += int(KEPT_SECONDS)
         found = await counted(made)
+    for used in ("cpu_seconds_total", "resident_memory_bytes", "open_fds"):
+        assert found.sum(f"process_{used}") > 0
+    assert abs(found.sum("start_timestamp_seconds") - time.time()) < 60
     assert found.sum("videos_bought_total", operation="create", **SOLD) == 1
     assert found.sum("videos_bought_total") == 1
     assert found.sum("upstream_requests_total", endpoint="submit", outcome="ok") == 1
@@ -308,3 +312,17 @@ def test_the_disks_are_those_that_the_gateway_writes_to(tmp_path: Path) -> None:
         database_url="postgresql://db/gateway", store_url="s3://bucket", spool_path="/spool"
     )
     assert folders_of(away, temporary=tmp_path) == {"spool": Path("/spool")}
+
+
+def test_workers_count_where_their_room_is_taken_so_that_no_full_disk_can_end_them(
+    tmp_path: Path,
+) -> None:
+    program = (
+        "import sys, pathlib; from gateway.telemetry.metrics.sharing import share;"
+        "share(pathlib.Path(sys.argv[1]), worker=3)"
+    )
+    subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True)
+    files = {path.name: path.stat() for path in tmp_path.iterdir()}
+    assert {"counter_3.db", "histogram_3.db", "gauge_livesum_3.db"} <= files.keys()
+    for stat in files.values():
+        assert stat.st_blocks * 512 >= stat.st_size == 2 << 20

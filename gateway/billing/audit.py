@@ -1,18 +1,21 @@
-"""Does the ledger add up? Scripts only.
+"""Does the ledger add up? Scripts, and what is made of their rows.
 
 Balances and costs are sums of the entries, kept as the entries are written. An audit recomputes
-all of them from the entries alone.
+all of them from the entries alone. With years of entries that takes a while, in which a transaction
+must not be kept open and nobody else be kept waiting: so reading is one thing, and comparing what
+was read another, which needs no database.
 """
 
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from gateway.billing.balances import Account
 from gateway.billing.costs import SUMS, LineItem, row_names
-from gateway.db.script import Script, Sql
+from gateway.db.script import Rows, Script, Sql
 
+_BALANCE: Final = ("held_micros", "spent_micros")
 # A hold is a video in the costs while it costs something.
 _OF_A_HOLD: Final = (
     "SELECT hold_id, SUM(held_micros) AS held_micros, SUM(spent_micros) AS spent_micros,"
@@ -36,11 +39,25 @@ class Difference:
     entries: Mapping[str, int]
 
 
+class Books(NamedTuple):
+    """One state of the books: what the entries add up to, and the sums that are kept."""
+
+    entries: Rows
+    balances: Rows
+    costs: Rows
+
+
 def audit() -> Script[list[Difference]]:
-    """Recompute every balance and every cost; return those that differ (none: it adds up)."""
-    balances: dict[str, list[int]] = defaultdict(lambda: [0, 0])
-    costs: dict[str, list[int]] = defaultdict(lambda: [0] * len(SUMS))
-    rows = yield Sql(
+    """Recompute every balance and every cost; return those that differ (none: it adds up).
+
+    For books of which nobody waits for the comparison; else see read_books.
+    """
+    return differences_of((yield from read_books()))
+
+
+def read_books() -> Script[Books]:
+    """Return what an audit compares, one row for each day, project, key and line item."""
+    entries = yield Sql(
         "SELECT holds.project_id, holds.key_id, holds.accounting_day, holds.model, holds.size,"
         " holds.operation, CAST(SUM(sums.held_micros) AS BIGINT) AS held_micros,"
         " CAST(SUM(sums.spent_micros) AS BIGINT) AS spent_micros,"
@@ -52,15 +69,24 @@ def audit() -> Script[list[Difference]]:
         " GROUP BY holds.project_id, holds.key_id, holds.accounting_day, holds.model, holds.size,"
         " holds.operation"
     )
-    for project_id, key_id, day, model, size, operation, *sums in rows:
+    balances = yield Sql(f"SELECT id, {', '.join(_BALANCE)} FROM balances ORDER BY id")
+    costs = yield Sql(f"SELECT id, {', '.join(SUMS)} FROM costs ORDER BY id")
+    return Books(entries, balances, costs)
+
+
+def differences_of(books: Books) -> list[Difference]:
+    """Return the sums that are not those of the entries; it needs no database."""
+    balances: dict[str, list[int]] = defaultdict(lambda: [0] * len(_BALANCE))
+    costs: dict[str, list[int]] = defaultdict(lambda: [0] * len(SUMS))
+    for project_id, key_id, day, model, size, operation, *sums in books.entries:
         account = Account(project_id, key_id, day)
         for name in account.balances():
             _add(balances[name.id], sums[:2])
         for row_id, *_ in row_names(account, LineItem(model, size, operation)):
             _add(costs[row_id], sums[1:])
     return [
-        *(yield from _compare("balances", ("held_micros", "spent_micros"), balances)),
-        *(yield from _compare("costs", SUMS, costs)),
+        *_compare("balances", _BALANCE, books.balances, balances),
+        *_compare("costs", SUMS, books.costs, costs),
     ]
 
 
@@ -70,9 +96,8 @@ def _add(total: list[int], change: list[int]) -> None:
 
 
 def _compare(
-    table: str, columns: tuple[str, ...], sums: dict[str, list[int]]
-) -> Script[list[Difference]]:
-    rows = yield Sql(f"SELECT id, {', '.join(columns)} FROM {table} ORDER BY id")
+    table: str, columns: tuple[str, ...], rows: Rows, sums: dict[str, list[int]]
+) -> list[Difference]:
     differences = []
     for row_id, *kept in rows:
         expected = sums.pop(row_id, [0] * len(columns))

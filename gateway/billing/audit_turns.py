@@ -1,8 +1,9 @@
 """Who makes sure that the books still add up, day after day?
 
-A running gateway: it audits the ledger from time to time, over a connection of its own, so that
-nobody waits for it, however many entries there are. Of several replicas whichever finds the last
-audit too old makes the next one; two that find it at once both make it, which harms nobody.
+A running gateway: it audits the ledger from time to time, over a connection of its own and in a
+thread of its own, so that nobody waits for it, however many entries there are. Of several workers
+and replicas one makes it: whoever writes down first that it has begun. One that was broken off is
+begun anew after RETRY_SECONDS.
 """
 
 import asyncio
@@ -14,8 +15,13 @@ from typing import Final
 
 import structlog
 
-from gateway.billing.audit import Difference, audit
-from gateway.billing.comparisons import Comparison, read_comparisons, write_comparison
+from gateway.billing.audit import Difference, differences_of, read_books
+from gateway.billing.comparisons import (
+    Comparison,
+    begin_audit,
+    read_comparisons,
+    write_comparison,
+)
 from gateway.clock import Clock
 from gateway.db.database import Database
 from gateway.errors import DatabaseUnavailable
@@ -23,6 +29,7 @@ from gateway.errors import DatabaseUnavailable
 LOOK_SECONDS: Final = 60.0
 # How long a script of its own may take: adding up a hundred million entries.
 ANSWER_SECONDS: Final = 3_600.0
+RETRY_SECONDS: Final = 3_600
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
@@ -33,7 +40,8 @@ class Auditing:
 
     Attributes:
         database: where results are kept.
-        apart: opens the same database anew, for a script that takes its time.
+        apart: opens the same database anew, for a script that takes its time; leaving it early
+            breaks that script off.
         interval_seconds: how old the last audit may get.
     """
 
@@ -59,13 +67,18 @@ async def audit_forever(auditing: Auditing) -> None:
 
 async def _audit_if_due(auditing: Auditing) -> None:
     now = auditing.clock.now()
+    older_than = now - auditing.interval_seconds
     found = await auditing.database.read(read_comparisons)
-    last_at = max((one.compared_at for one in found if one.upstream is None), default=0)
-    if now - last_at < auditing.interval_seconds:
+    if any(one.upstream is None and one.compared_at > older_than for one in found):
+        return
+    begin = partial(begin_audit, older_than=older_than, retry_at=now - RETRY_SECONDS, now=now)
+    if not await auditing.database.run(begin):
         return
     begun = auditing.clock.elapsed()
     async with auditing.apart() as database:
-        differences = await database.read(audit)
+        books = await database.read(read_books)
+    # Years of days, keys and line items: the loop has others to serve meanwhile.
+    differences = await asyncio.to_thread(differences_of, books)
     await auditing.database.run(partial(write_comparison, result_of(differences, now=now)))
     duration_seconds = round(auditing.clock.elapsed() - begun, 3)
     if differences:

@@ -10,6 +10,7 @@ from typing import Final
 from gateway.db.script import Script, Sql
 
 AUDIT: Final = "audit"
+_BEGUN: Final = "audit:begun"
 _RECONCILE: Final = "reconcile:"
 
 
@@ -33,6 +34,9 @@ class Comparison:
 def write_comparison(comparison: Comparison) -> Script[None]:
     """Keep a result in place of the one before it."""
     upstream = comparison.upstream
+    if upstream is None:
+        # The next one is begun by whoever finds this one too old, not after a wait.
+        yield Sql("DELETE FROM comparisons WHERE name = $1", (_BEGUN,))
     yield Sql(
         "INSERT INTO comparisons (name, compared_at, differences, drift_micros)"
         " VALUES ($1, $2, $3, $4) ON CONFLICT (name) DO UPDATE SET"
@@ -47,10 +51,35 @@ def write_comparison(comparison: Comparison) -> Script[None]:
     )
 
 
+def begin_audit(*, older_than: int, retry_at: int, now: int) -> Script[bool]:
+    """Tell whether an audit is to begin, and write down that it has.
+
+    Args:
+        older_than: when the last audit has to have been made for another to be due.
+        retry_at: when one that has not ended has to have begun to be taken for broken off.
+        now: Unix seconds.
+    """
+    made = yield Sql(
+        "SELECT 1 AS made FROM comparisons WHERE name = $1 AND compared_at > $2",
+        (AUDIT, older_than),
+    )
+    if made:
+        return False
+    rows = yield Sql(
+        "INSERT INTO comparisons (name, compared_at, differences, drift_micros)"
+        " VALUES ($1, $2, 0, 0) ON CONFLICT (name) DO UPDATE SET"
+        " compared_at = excluded.compared_at WHERE comparisons.compared_at <= $3 RETURNING name",
+        (_BEGUN, now, retry_at),
+    )
+    return bool(rows)
+
+
 def read_comparisons() -> Script[list[Comparison]]:
     """Return the last result of each."""
     rows = yield Sql(
-        "SELECT name, compared_at, differences, drift_micros FROM comparisons ORDER BY name"
+        "SELECT name, compared_at, differences, drift_micros FROM comparisons WHERE name <> $1"
+        " ORDER BY name",
+        (_BEGUN,),
     )
     return [
         Comparison(None if name == AUDIT else name.removeprefix(_RECONCILE), *rest)

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import click
 
-from gateway.billing.audit import audit
+from gateway.billing.audit import differences_of, read_books
 from gateway.cli.common import EXIT_FAILED, WrongSettings, fail, read_settings, show_facts
 from gateway.cli.progress import progress
 from gateway.clock import system_clock
@@ -130,7 +130,11 @@ async def _open(side: str, url: str, settings: Settings) -> AsyncIterator[Databa
 
 async def _unsound(sides: Sides) -> list[str]:
     databases = {"FROM": sides.source, "TO": sides.target}
-    return [side for side, database in databases.items() if await database.read(audit)]
+    return [
+        side
+        for side, database in databases.items()
+        if differences_of(await database.read(read_books))
+    ]
 
 
 def _facts(summary: _Summary) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from gateway.billing.audit import audit
+from gateway.billing.audit import differences_of, read_books
 from gateway.billing.audit_log import Change, write_line
 from gateway.billing.audit_turns import result_of
 from gateway.billing.ledger import HELD, correct, list_entries
@@ -44,7 +44,7 @@ def audit_(*, config: Path | None, database_url: str | None, as_json: bool) -> N
     """Recompute every balance and cost from the entries; exit with 1 if one differs."""
     settings = read_settings(config, database_url=database_url)
     now = system_clock().now()
-    differences = read_script(settings, audit)
+    differences = differences_of(read_script(settings, read_books))
     keep_comparison(settings, result_of(differences, now=now))
     rows = [
         {

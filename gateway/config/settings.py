@@ -18,6 +18,7 @@ from gateway.upstream.requests import OPERATIONS
 # What the relay documents; the other operations are a clear error there, not a forwarded surprise.
 DOCUMENTED: Final = ("create", "retrieve", "content")
 RELAY_BASE_URL: Final = "https://api.apiyi.com/v1"
+HOUR_SECONDS: Final = 3_600
 DAY_SECONDS: Final = 86_400
 MIB: Final = 1 << 20
 PPM: Final = 1_000_000
@@ -284,6 +285,11 @@ class Settings:
             account_url=self.upstream_account_url,
         )
         return (default, *self.upstreams)
+
+    @property
+    def audit_seconds(self) -> int:
+        """How old the last audit of the ledger may get; 0: none is made."""
+        return self.audit_hours * HOUR_SECONDS
 
     @property
     def keep_seconds(self) -> int:

@@ -19,6 +19,7 @@ async def open_database_url(
     password: str = "",
     connections: int = CONNECTIONS,
     answer_seconds: float = ANSWER_SECONDS,
+    breaks_off: bool = False,
 ) -> AsyncIterator[Database]:
     """Yield the database that a URL names; see url.py.
 
@@ -27,6 +28,8 @@ async def open_database_url(
         password: for a server, where the URL has none.
         connections: to a server, at least 3.
         answer_seconds: how long a caller waits for a script at all.
+        breaks_off: whether leaving by an exception breaks off what is under way, for scripts that
+            only read and take long, instead of waiting for it.
 
     Raises:
         DatabaseUrlError: it names none, or the library for it is not installed.
@@ -34,7 +37,9 @@ async def open_database_url(
     """
     named = parse_database_url(url)
     if isinstance(named, Path):
-        async with open_sqlite(named, answer_seconds=answer_seconds) as database:
+        async with open_sqlite(
+            named, answer_seconds=answer_seconds, breaks_off=breaks_off
+        ) as database:
             yield database
         return
     # Only here: a gateway with a file of its own needs no library for servers.
@@ -47,6 +52,10 @@ async def open_database_url(
             "needs a library for PostgreSQL: pip install 'video-gateway[postgres]'"
         ) from error
     async with open_postgres(
-        named, password=password, connections=connections, answer_seconds=answer_seconds
+        named,
+        password=password,
+        connections=connections,
+        answer_seconds=answer_seconds,
+        breaks_off=breaks_off,
     ) as server:
         yield server

@@ -55,6 +55,7 @@ async def open_postgres(
     connections: int,
     busy_seconds: float = BUSY_SECONDS,
     answer_seconds: float = ANSWER_SECONDS,
+    breaks_off: bool = False,
 ) -> AsyncIterator["PostgresDatabase"]:
     """Yield the database at `url` (postgresql://…) with up to so many connections, at least 3.
 
@@ -79,7 +80,8 @@ async def open_postgres(
                 yield database
             except BaseException as error:  # noqa: BLE001 - raised below, where no group wraps it
                 failure = error
-            await _close(database)
+            if failure is None or not breaks_off:
+                await _close(database)
             for task in tasks:
                 task.cancel()
     finally:

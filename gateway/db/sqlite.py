@@ -20,7 +20,6 @@ from concurrent.futures import Future
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, cast
 
@@ -55,7 +54,11 @@ _KEYS = tuple(str(number) for number in range(1, PARAMETER_LIMIT + 1))
 
 @asynccontextmanager
 async def open_sqlite(
-    path: Path, *, busy_seconds: float = BUSY_SECONDS, answer_seconds: float = ANSWER_SECONDS
+    path: Path,
+    *,
+    busy_seconds: float = BUSY_SECONDS,
+    answer_seconds: float = ANSWER_SECONDS,
+    breaks_off: bool = False,
 ) -> AsyncIterator["SqliteDatabase"]:
     """Yield the database in the file `path`, which is made with mode 0600 if there is none.
 
@@ -77,6 +80,11 @@ async def open_sqlite(
         database = SqliteDatabase(writer=writer, readers=readers, answer_seconds=answer_seconds)
         try:
             yield database
+        except BaseException:
+            if breaks_off:
+                for lane in (writer, *readers):
+                    await lane.connection.interrupt()
+            raise
         finally:
             database.closed = True
 
@@ -100,13 +108,12 @@ class SqliteDatabase:
 
     async def read(self, script: Callable[[], Script[T]]) -> T:
         """Run a fresh script that only reads, and return its result."""
-        return await self._ask(min(self.readers, key=attrgetter("callers")), script)
+        return await self._ask(min(self.readers, key=_Lane.load), script)
 
     async def _ask(self, lane: "_Lane", script: Callable[[], Script[T]]) -> T:
         if self.closed or len(lane.queue) >= WAITING_LIMIT:
             raise DatabaseUnavailable(UNAVAILABLE)
         answer: Future[T] = Future()
-        lane.callers += 1
         try:
             async with asyncio.timeout(self.answer_seconds):
                 # No await between these two: the hops stand in the order of the queue.
@@ -114,8 +121,6 @@ class SqliteDatabase:
                 await lane.connection.commit()
         except TimeoutError as error:
             raise DatabaseUnavailable(UNAVAILABLE) from error
-        finally:
-            lane.callers -= 1
         return answer.result(timeout=0)
 
 
@@ -127,30 +132,51 @@ class _Waiting(NamedTuple):
 
 @dataclass
 class _Lane:
+    """One connection and its thread.
+
+    Attributes:
+        queue: what waits for it.
+        running: what it is doing now, whether or not anybody still waits for the answer.
+    """
+
     connection: aiosqlite.Connection
     queue: deque[_Waiting]
-    callers: int = 0
+    running: list[_Waiting]
+
+    def load(self) -> int:
+        """Return how many scripts the next one would stand behind."""
+        return len(self.queue) + len(self.running)
 
 
 @asynccontextmanager
 async def _open_lane(path: Path, begin: str, busy_seconds: float) -> AsyncIterator[_Lane]:
     queue: deque[_Waiting] = deque()
-    factory = partial(_GroupConnection, begin=begin, queue=queue, busy_seconds=busy_seconds)
+    running: list[_Waiting] = []
+    factory = partial(
+        _GroupConnection, begin=begin, queue=queue, running=running, busy_seconds=busy_seconds
+    )
     async with aiosqlite.connect(
         path, factory=factory, isolation_level=None, timeout=busy_seconds
     ) as connection:
-        yield _Lane(connection, queue)
+        yield _Lane(connection, queue, running)
 
 
 class _GroupConnection(sqlite3.Connection):
     """A connection whose `commit` runs, commits and answers what waits in `queue`."""
 
     def __init__(
-        self, *args: Any, begin: str, queue: deque[_Waiting], busy_seconds: float, **options: Any
+        self,
+        *args: Any,
+        begin: str,
+        queue: deque[_Waiting],
+        running: list[_Waiting],
+        busy_seconds: float,
+        **options: Any,
     ) -> None:
         super().__init__(*args, **options)
         self.row_factory = sqlite3.Row
-        self._begin, self._queue, self._busy_seconds = begin, queue, busy_seconds
+        self._begin, self._queue, self._running = begin, queue, running
+        self._busy_seconds = busy_seconds
         self.create_function("pg_notify", 2, lambda *_: None)  # script.CHANGED
         self.execute("PRAGMA synchronous = FULL")
         self.execute("PRAGMA fullfsync = ON")  # on macOS a plain fsync stops at the drive's cache
@@ -164,6 +190,7 @@ class _GroupConnection(sqlite3.Connection):
         group = [self._queue.popleft() for _ in range(min(len(self._queue), GROUP_LIMIT))]
         if not group:
             return
+        self._running[:] = group
         try:
             _wait_for_locks(self, until=group[0].since + self._busy_seconds)
             self.execute(self._begin)
@@ -175,6 +202,7 @@ class _GroupConnection(sqlite3.Connection):
             if self.in_transaction:  # a COMMIT that failed leaves it open
                 with suppress(sqlite3.Error):  # the first error is the one to hear
                     self.execute("ROLLBACK")
+            self._running.clear()
         for answer in answers:
             answer()
 

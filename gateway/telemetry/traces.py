@@ -149,7 +149,10 @@ class _Untraced:
     def request(self, name: str, *, traceparent: str | None) -> AbstractContextManager[Span]:
         """See Tracer."""
         del name
-        return UNTOLD if traceparent is None else _Doing(UnderWay(traceparent))
+        # A pipelined request begins in the context of the one before it.
+        if traceparent is None and under_way.get() is None:
+            return UNTOLD
+        return _Doing(UnderWay(traceparent))
 
     def turn(
         self, name: str, *, about: str | None, facts: Mapping[str, Fact]

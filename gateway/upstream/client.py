@@ -17,7 +17,7 @@ import httpx
 from prometheus_client import CollectorRegistry
 
 from gateway.telemetry.metrics.labels import Known
-from gateway.telemetry.metrics.upstream import NOT_SENT, OK, UNCLEAR, UpstreamMetrics
+from gateway.telemetry.metrics.upstream import NOT_SENT, OK, UNCLEAR, UNKNOWN, UpstreamMetrics
 from gateway.telemetry.traces import UNTRACED, Tracer
 from gateway.upstream.addresses import public_socket
 from gateway.upstream.check import CheckReport, explain_failure, explain_reply
@@ -123,8 +123,13 @@ class Upstream:
         NotSent is certain: the caller may try again. The path is under base_url, quoted already.
         """
         with self._metrics.asking(self.settings.name, "submit", otherwise=NOT_SENT) as asked:
+
+            def counted_from_now_on() -> None:
+                before_first_byte()
+                asked.outcome = UNKNOWN  # unless an answer says more
+
             outcome = await self._submitted(
-                path, body, before_first_byte=before_first_byte, request_id=request_id
+                path, body, before_first_byte=counted_from_now_on, request_id=request_id
             )
             asked.outcome = of_submit(outcome)
         return outcome

@@ -37,11 +37,7 @@ def metrics_endpoint(parts: Parts) -> Callable[[Request], Awaitable[Response]]:
     own = counted(parts.metrics.registry)
 
     async def endpoint(_: Request) -> Response:
-        recorded = RecordedMetrics(
-            await _read(records),
-            max_projects=settings.metrics_max_projects,
-            limit_bytes=settings.keep_bytes,
-        )
+        recorded = RecordedMetrics(await _read(records), settings)
         # A thousand lines of text: the loop has something better to do.
         text = await asyncio.to_thread(_text, own, disks, recorded)
         return Response(text, media_type=CONTENT_TYPE_PLAIN_0_0_4)

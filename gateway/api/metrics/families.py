@@ -13,6 +13,7 @@ from prometheus_client.registry import Collector
 from gateway.api.metrics.reading import Read
 from gateway.billing.balances import ORGANIZATION
 from gateway.billing.money import MICROS_PER_USD
+from gateway.config import Settings
 from gateway.db.script import Row
 from gateway.telemetry.metrics.labels import NONE, OTHER
 
@@ -32,10 +33,9 @@ _COSTS: Final = {
 class RecordedMetrics(Collector):
     """What the records said when they were read; None: they could not be."""
 
-    def __init__(self, read: Read | None, *, max_projects: int, limit_bytes: int) -> None:
+    def __init__(self, read: Read | None, settings: Settings) -> None:
         self._read = read
-        self._max_projects = max_projects
-        self._limit_bytes = limit_bytes
+        self._settings = settings
 
     def collect(self) -> Iterator[Metric]:
         """Yield every family."""
@@ -44,12 +44,13 @@ class RecordedMetrics(Collector):
         yield GaugeMetricFamily(name, readable, value=int(self._read is not None))
         if self._read is None:
             return
-        yield from _spend(self._read.spend, max_projects=self._max_projects)
+        settings = self._settings
+        yield from _spend(self._read.spend, max_projects=settings.metrics_max_projects)
         yield from _keys(self._read.keys)
         yield from _costs(self._read.costs)
-        yield from _compared(self._read)
+        yield from _compared(self._read, interval_seconds=settings.audit_seconds)
         yield from _progress(self._read)
-        yield from _content(self._read, limit_bytes=self._limit_bytes)
+        yield from _content(self._read, limit_bytes=settings.keep_bytes)
         yield from _outbox(self._read)
 
 
@@ -107,7 +108,12 @@ def _costs(costs: Mapping[str, Sequence[Row]]) -> Iterator[Metric]:
         yield family
 
 
-def _compared(read: Read) -> Iterator[Metric]:
+def _compared(read: Read, *, interval_seconds: int) -> Iterator[Metric]:
+    yield _gauge(
+        "ledger_audit_interval_seconds",
+        "How old the last audit may get (setting audit_hours); missing where none is made.",
+        interval_seconds or None,
+    )
     audit = next((one for one in read.comparisons if one.upstream is None), None)
     yield _gauge(
         "ledger_audit_timestamp_seconds",
@@ -170,8 +176,11 @@ def _content(read: Read, *, limit_bytes: int) -> Iterator[Metric]:
         "When the first upstream copy goes of what is not mirrored yet.",
         read.backlog.next_expiry_at,
     )
-    yield _gauge("store_kept_assets", "Assets in the store.", read.kept.assets)
-    yield _gauge("store_kept_bytes", "Bytes in the store.", read.kept.size_bytes)
+    assets, size_bytes = (
+        (None, None) if read.kept is None else (read.kept.assets, read.kept.size_bytes)
+    )
+    yield _gauge("store_kept_assets", "Assets in the store.", assets)
+    yield _gauge("store_kept_bytes", "Bytes in the store.", size_bytes)
     yield _gauge(
         "store_limit_bytes",
         "Setting keep_bytes; missing where there is no limit.",

@@ -1,7 +1,9 @@
 """What of the records is shown to Prometheus? One script, which reads one state of all of them."""
 
 import asyncio
+import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import partial
@@ -20,6 +22,7 @@ from gateway.videos.progress import Progress, read_progress
 
 # How old the sum over everything that is kept may be: it takes longer the more that is.
 KEPT_SECONDS: Final = 60.0
+KEPT_READ_SECONDS: Final = 2.0
 _ITEM: Final = (MODEL, SIZE, OPERATION)
 
 
@@ -32,6 +35,7 @@ class Read:
         keys: balances of the keys that spent most.
         costs: settled spend by model, size and operation, of the day and the month.
         pending: alerts not delivered yet, and when the oldest rang.
+        kept: what the store keeps, at most KEPT_SECONDS old; None where that takes too long.
     """
 
     spend: Mapping[str, Sequence[Row]]
@@ -41,7 +45,7 @@ class Read:
     progress: Progress
     backlog: Backlog
     pending: tuple[int, int | None]
-    kept: Kept
+    kept: Kept | None
 
 
 class Records:
@@ -52,7 +56,7 @@ class Records:
         self._clock = clock
         self._max_keys = max_keys
         self._kept: Kept | None = None
-        self._kept_at = 0.0
+        self._look_again_at = -math.inf
         self._one_at_a_time = asyncio.Lock()
 
     async def read(self) -> Read:
@@ -61,18 +65,25 @@ class Records:
         Raises:
             DatabaseUnavailable: they cannot be read.
         """
-        now = self._clock.now()
         # Somebody who scrapes too often waits for himself, and for nobody else.
         async with self._one_at_a_time:
-            elapsed = self._clock.elapsed()
-            if self._kept is None or elapsed - self._kept_at >= KEPT_SECONDS:
-                self._kept = await self._database.read(read_kept)
-                self._kept_at = elapsed
+            await self._look_at_kept()
+            now = self._clock.now()
             script = partial(_read, now=now, max_keys=self._max_keys, kept=self._kept)
             return await self._database.read(script)
 
+    async def _look_at_kept(self) -> None:
+        elapsed = self._clock.elapsed()
+        if elapsed < self._look_again_at:
+            return
+        self._look_again_at = elapsed + KEPT_SECONDS
+        # What takes too long is as it was, or not shown; the rest must not be missing for it.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(KEPT_READ_SECONDS):
+                self._kept = await self._database.read(read_kept)
 
-def _read(*, now: int, max_keys: int, kept: Kept) -> Script[Read]:
+
+def _read(*, now: int, max_keys: int, kept: Kept | None) -> Script[Read]:
     today = date.fromisoformat(accounting_day(now))
     spend, keys = {}, {}
     for period in PERIODS:
