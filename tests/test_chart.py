@@ -181,7 +181,7 @@ def test_a_pod_is_looked_at_and_has_the_time_to_end() -> None:
         needed = slept + settings.drain_delay_seconds + settings.shutdown_seconds
         assert settings.drain_delay_seconds >= 10
         assert settings.shutdown_seconds >= slowest + 10
-        assert spec["terminationGracePeriodSeconds"] >= needed + 10
+        assert spec["terminationGracePeriodSeconds"] >= needed + _ending_seconds()
         # Unready pods are found out while they still accept.
         readiness = container["readinessProbe"]
         assert (
@@ -360,7 +360,7 @@ def test_two_shapes() -> None:
         (["secrets.upstream_api_key=null"], "secrets.upstream_api_key: name"),
         (["upstreams.studio.post_seconds=60"], "upstreams.studio.secrets.api_key: name"),
         (["settings.upstream_post_seconds=141"], "settings.shutdown_seconds: 150 is too short"),
-        (["terminationGracePeriodSeconds=169"], "a pod may need 170 s to end"),
+        (["terminationGracePeriodSeconds=174"], "a pod may need 175 s to end"),
         (["settings.upstream_api_key=sk-x"], "upstream_api_key"),
         (["settings.no_such_setting=1"], "no_such_setting"),
         (["settings.poll_interval_seconds=0"], "poll_interval_seconds"),
@@ -529,3 +529,11 @@ def _settings_in(objects: list[dict[str, Any]]) -> Settings:
     """Return what the gateway itself makes of the file in the ConfigMap."""
     text = one(objects, "ConfigMap", workload(objects)["metadata"]["name"])["data"]["gateway.toml"]
     return _read(text)
+@cache
+def _ending_seconds() -> int:
+    """Return what the main README adds to the two settings."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (found,) = re.findall(r"`drain_delay_seconds` \+ `shutdown_seconds` \+ (\d+) seconds", readme)
+    return int(found)
+
+
