@@ -33,6 +33,7 @@ from chart_tools import (
     template,
     workload,
 )
+from grafana_tools import metrics_used
 from kubernetes_validate import utils
 
 from gateway import __version__
@@ -42,6 +43,8 @@ SERVER = "settings.database_url=postgresql://gateway@db/gateway"
 BUCKET = "settings.store_url=s3://videos/gateway"
 DEFAULTS = {field.name: field.default for field in settings_fields()}
 UPSTREAM = Settings().all_upstreams()[0]
+# Labels that the Prometheus Operator gives targets: generateServiceMonitorConfig in its promcfg.go.
+OF_THE_OPERATOR = {"namespace", "service", "pod", "container", "endpoint", "job", "instance"}
 # What values.yaml takes instead of the settings of these names.
 BY_THE_CHART = {"migrate_at_start": "migration.job", "catalogue": "catalogue"}
 
@@ -90,6 +93,24 @@ def test_the_operators_take_their_objects() -> None:
             assert set().union(*each["spec"]["endpoints"]) <= known
         elif each["kind"] == "PrometheusRule":
             assert set(each["spec"]) == {"groups"}
+
+
+def test_no_label_of_the_metrics_is_renamed_for_one_of_the_target() -> None:
+    # Where both have a label, that of the metric becomes `exported_…`: rules and dashboards, which
+    # ask for it by its name, would find nothing.
+    asked: set[str] = set()
+    for selector in itertools.chain.from_iterable(metrics_used().values()):
+        asked |= set(selector.matchers)
+        for node in selector.aggregations:
+            asked |= set(node.modifier.labels if node.modifier else [])
+    ours = asked - {"job", "instance"}
+    assert {"method", "route", "code", "upstream", "endpoint", "outcome"} <= ours
+    for values in ("ha-values.yaml", "everything-values.yaml"):
+        monitor = one(_made(values), "ServiceMonitor")
+        first, *_ = relabelings = monitor["spec"]["endpoints"][0]["relabelings"]
+        assert first == {"action": "labeldrop", "regex": "endpoint"}
+        dropped = {each["regex"] for each in relabelings if each.get("action") == "labeldrop"}
+        assert ours & (OF_THE_OPERATOR - dropped) == set()
 
 
 def test_rules_and_dashboards_are_those_of_grafana(tmp_path: Path) -> None:
@@ -455,6 +476,14 @@ def _text(name: str) -> str:
     return (CHART / name).read_text(encoding="utf-8")
 
 
+@cache
+def _ending_seconds() -> int:
+    """Return what the main README adds to the two settings."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (found,) = re.findall(r"`drain_delay_seconds` \+ `shutdown_seconds` \+ (\d+) seconds", readme)
+    return int(found)
+
+
 def _leaves(values: Mapping[str, Any], above: str = "") -> Iterator[str]:
     for name, value in values.items():
         if isinstance(value, dict) and value:
@@ -529,11 +558,3 @@ def _settings_in(objects: list[dict[str, Any]]) -> Settings:
     """Return what the gateway itself makes of the file in the ConfigMap."""
     text = one(objects, "ConfigMap", workload(objects)["metadata"]["name"])["data"]["gateway.toml"]
     return _read(text)
-@cache
-def _ending_seconds() -> int:
-    """Return what the main README adds to the two settings."""
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    (found,) = re.findall(r"`drain_delay_seconds` \+ `shutdown_seconds` \+ (\d+) seconds", readme)
-    return int(found)
-
-
