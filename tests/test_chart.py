@@ -45,6 +45,52 @@ DEFAULTS = {field.name: field.default for field in settings_fields()}
 UPSTREAM = Settings().all_upstreams()[0]
 # Labels that the Prometheus Operator gives targets: generateServiceMonitorConfig in its promcfg.go.
 OF_THE_OPERATOR = {"namespace", "service", "pod", "container", "endpoint", "job", "instance"}
+# Values that YAML takes for something else unless templates write them with care: what is said,
+# the object it is in, the path to it there, and what has to stand there.
+NASTY: list[tuple[dict[str, Any], str, list[str | int], str]] = [
+    (
+        {"catalogue": "  # indented\n[models.example]\n"},
+        "ConfigMap",
+        ["data", "catalogue.toml"],
+        "  # indented\n[models.example]\n",
+    ),
+    (
+        {"persistence": {"storageClass": "-"}},
+        "StatefulSet",
+        ["spec", "volumeClaimTemplates", 0, "spec", "storageClassName"],
+        "",
+    ),
+    (
+        {"persistence": {"storageClass": "123"}},
+        "StatefulSet",
+        ["spec", "volumeClaimTemplates", 0, "spec", "storageClassName"],
+        "123",
+    ),
+    (
+        {"ingress": {"enabled": True, "hosts": ["a.example"], "paths": ["*"]}},
+        "Ingress",
+        ["spec", "rules", 0, "http", "paths", 0, "path"],
+        "*",
+    ),
+    (
+        {"httpRoute": {"enabled": True, "parentRefs": [{"name": "public"}], "paths": ["*"]}},
+        "HTTPRoute",
+        ["spec", "rules", 0, "matches", 0, "path", "value"],
+        "*",
+    ),
+    (
+        {"tests": {"secretName": "123"}},
+        "Pod",
+        ["spec", "volumes", 0, "secret", "secretName"],
+        "123",
+    ),
+    (
+        {"tests": {"secretName": "key", "key": "123"}},
+        "Pod",
+        ["spec", "volumes", 0, "secret", "items", 0, "key"],
+        "123",
+    ),
+]
 # What values.yaml takes instead of the settings of these names.
 BY_THE_CHART = {"migrate_at_start": "migration.job", "catalogue": "catalogue"}
 
@@ -387,6 +433,9 @@ def test_two_shapes() -> None:
         (["settings.poll_interval_seconds=0"], "poll_interval_seconds"),
         (["extraEnv[0].name=GATEWAY_ADMIN_KEY", "extraEnv[0].value=x"], "extraEnv"),
         (["no_such_value=1"], "no_such_value"),
+        (["nameOverride=My_App"], "nameOverride"),
+        (["fullnameOverride=My_App"], "fullnameOverride"),
+        (["fullnameOverride=app-"], "fullnameOverride"),
         (["ingress.enabled=true"], "ingress.hosts"),
         (["httpRoute.enabled=true"], "httpRoute.parentRefs"),
     ],
@@ -394,6 +443,18 @@ def test_two_shapes() -> None:
 def test_what_cannot_work_is_refused(version: str, sets: list[str], said: str) -> None:
     with pytest.raises(Refused, match=re.escape(said)):
         template("default-values.yaml", version=version, sets=sets)
+
+
+@pytest.mark.parametrize(("said", "kind", "path", "wanted"), NASTY)
+def test_a_value_arrives_as_it_was_said(
+    said: Mapping[str, Any], kind: str, path: list[str | int], wanted: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "values.yaml"
+    file.write_text(yaml.safe_dump(yaml.safe_load(_text("ci/default-values.yaml")) | said))
+    found: Any = one(template(str(file)), kind)
+    for part in path:
+        found = found[part]
+    assert found == wanted
 
 
 def test_the_notes_have_a_snippet_with_the_right_address() -> None:

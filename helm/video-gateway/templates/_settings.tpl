@@ -75,8 +75,8 @@
 gateway.toml: |
   {{- include "video-gateway.gatewayToml" . | nindent 2 }}
 {{- with .Values.catalogue }}
-catalogue.toml: |
-  {{- . | nindent 2 }}
+{{- /* In quotes: a block would take the indentation of its first line for its own. */}}
+catalogue.toml: {{ toJson . }}
 {{- end }}
 {{- end -}}
 
