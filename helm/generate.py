@@ -41,8 +41,13 @@ _FROM: Final = {
 }
 _TEXTS: Final = {"type": "array", "items": _TEXT}
 _QUANTITY: Final = {"type": ["string", "number"]}
+# A label of RFC 1035, as Services have to have it, or nothing. A digit first would be one of RFC
+# 1123, but YAML takes a name of digits for a number.
+_NAME: Final = {"pattern": "^([a-z]([-a-z0-9]*[a-z0-9])?)?$"}
 # What a default does not tell about a value.
 NARROWER: Final[Mapping[str, Mapping[str, Any]]] = {
+    "nameOverride": _NAME,
+    "fullnameOverride": _NAME,
     "image.digest": {"pattern": "^(sha256:[0-9a-f]{64})?$"},
     "image.pullPolicy": {"enum": ["Always", "IfNotPresent", "Never"]},
     "replicaCount": {"minimum": 1},

@@ -33,6 +33,7 @@ from chart_tools import (
     template,
     workload,
 )
+from grafana_tools import metrics_used
 from kubernetes_validate import utils
 
 from gateway import __version__
@@ -42,6 +43,54 @@ SERVER = "settings.database_url=postgresql://gateway@db/gateway"
 BUCKET = "settings.store_url=s3://videos/gateway"
 DEFAULTS = {field.name: field.default for field in settings_fields()}
 UPSTREAM = Settings().all_upstreams()[0]
+# Labels that the Prometheus Operator gives targets: generateServiceMonitorConfig in its promcfg.go.
+OF_THE_OPERATOR = {"namespace", "service", "pod", "container", "endpoint", "job", "instance"}
+# Values that YAML takes for something else unless templates write them with care: what is said,
+# the object it is in, the path to it there, and what has to stand there.
+NASTY: list[tuple[dict[str, Any], str, list[str | int], str]] = [
+    (
+        {"catalogue": "  # indented\n[models.example]\n"},
+        "ConfigMap",
+        ["data", "catalogue.toml"],
+        "  # indented\n[models.example]\n",
+    ),
+    (
+        {"persistence": {"storageClass": "-"}},
+        "StatefulSet",
+        ["spec", "volumeClaimTemplates", 0, "spec", "storageClassName"],
+        "",
+    ),
+    (
+        {"persistence": {"storageClass": "123"}},
+        "StatefulSet",
+        ["spec", "volumeClaimTemplates", 0, "spec", "storageClassName"],
+        "123",
+    ),
+    (
+        {"ingress": {"enabled": True, "hosts": ["a.example"], "paths": ["*"]}},
+        "Ingress",
+        ["spec", "rules", 0, "http", "paths", 0, "path"],
+        "*",
+    ),
+    (
+        {"httpRoute": {"enabled": True, "parentRefs": [{"name": "public"}], "paths": ["*"]}},
+        "HTTPRoute",
+        ["spec", "rules", 0, "matches", 0, "path", "value"],
+        "*",
+    ),
+    (
+        {"tests": {"secretName": "123"}},
+        "Pod",
+        ["spec", "volumes", 0, "secret", "secretName"],
+        "123",
+    ),
+    (
+        {"tests": {"secretName": "key", "key": "123"}},
+        "Pod",
+        ["spec", "volumes", 0, "secret", "items", 0, "key"],
+        "123",
+    ),
+]
 # What values.yaml takes instead of the settings of these names.
 BY_THE_CHART = {"migrate_at_start": "migration.job", "catalogue": "catalogue"}
 
@@ -90,6 +139,24 @@ def test_the_operators_take_their_objects() -> None:
             assert set().union(*each["spec"]["endpoints"]) <= known
         elif each["kind"] == "PrometheusRule":
             assert set(each["spec"]) == {"groups"}
+
+
+def test_no_label_of_the_metrics_is_renamed_for_one_of_the_target() -> None:
+    # Where both have a label, that of the metric becomes `exported_…`: rules and dashboards, which
+    # ask for it by its name, would find nothing.
+    asked: set[str] = set()
+    for selector in itertools.chain.from_iterable(metrics_used().values()):
+        asked |= set(selector.matchers)
+        for node in selector.aggregations:
+            asked |= set(node.modifier.labels if node.modifier else [])
+    ours = asked - {"job", "instance"}
+    assert {"method", "route", "code", "upstream", "endpoint", "outcome"} <= ours
+    for values in ("ha-values.yaml", "everything-values.yaml"):
+        monitor = one(_made(values), "ServiceMonitor")
+        first, *_ = relabelings = monitor["spec"]["endpoints"][0]["relabelings"]
+        assert first == {"action": "labeldrop", "regex": "endpoint"}
+        dropped = {each["regex"] for each in relabelings if each.get("action") == "labeldrop"}
+        assert ours & (OF_THE_OPERATOR - dropped) == set()
 
 
 def test_rules_and_dashboards_are_those_of_grafana(tmp_path: Path) -> None:
@@ -181,7 +248,7 @@ def test_a_pod_is_looked_at_and_has_the_time_to_end() -> None:
         needed = slept + settings.drain_delay_seconds + settings.shutdown_seconds
         assert settings.drain_delay_seconds >= 10
         assert settings.shutdown_seconds >= slowest + 10
-        assert spec["terminationGracePeriodSeconds"] >= needed + 10
+        assert spec["terminationGracePeriodSeconds"] >= needed + _ending_seconds()
         # Unready pods are found out while they still accept.
         readiness = container["readinessProbe"]
         assert (
@@ -360,12 +427,15 @@ def test_two_shapes() -> None:
         (["secrets.upstream_api_key=null"], "secrets.upstream_api_key: name"),
         (["upstreams.studio.post_seconds=60"], "upstreams.studio.secrets.api_key: name"),
         (["settings.upstream_post_seconds=141"], "settings.shutdown_seconds: 150 is too short"),
-        (["terminationGracePeriodSeconds=169"], "a pod may need 170 s to end"),
+        (["terminationGracePeriodSeconds=174"], "a pod may need 175 s to end"),
         (["settings.upstream_api_key=sk-x"], "upstream_api_key"),
         (["settings.no_such_setting=1"], "no_such_setting"),
         (["settings.poll_interval_seconds=0"], "poll_interval_seconds"),
         (["extraEnv[0].name=GATEWAY_ADMIN_KEY", "extraEnv[0].value=x"], "extraEnv"),
         (["no_such_value=1"], "no_such_value"),
+        (["nameOverride=My_App"], "nameOverride"),
+        (["fullnameOverride=My_App"], "fullnameOverride"),
+        (["fullnameOverride=app-"], "fullnameOverride"),
         (["ingress.enabled=true"], "ingress.hosts"),
         (["httpRoute.enabled=true"], "httpRoute.parentRefs"),
     ],
@@ -373,6 +443,18 @@ def test_two_shapes() -> None:
 def test_what_cannot_work_is_refused(version: str, sets: list[str], said: str) -> None:
     with pytest.raises(Refused, match=re.escape(said)):
         template("default-values.yaml", version=version, sets=sets)
+
+
+@pytest.mark.parametrize(("said", "kind", "path", "wanted"), NASTY)
+def test_a_value_arrives_as_it_was_said(
+    said: Mapping[str, Any], kind: str, path: list[str | int], wanted: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "values.yaml"
+    file.write_text(yaml.safe_dump(yaml.safe_load(_text("ci/default-values.yaml")) | said))
+    found: Any = one(template(str(file)), kind)
+    for part in path:
+        found = found[part]
+    assert found == wanted
 
 
 def test_the_notes_have_a_snippet_with_the_right_address() -> None:
@@ -453,6 +535,14 @@ def test_chart_and_program_have_one_version() -> None:
 
 def _text(name: str) -> str:
     return (CHART / name).read_text(encoding="utf-8")
+
+
+@cache
+def _ending_seconds() -> int:
+    """Return what the main README adds to the two settings."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (found,) = re.findall(r"`drain_delay_seconds` \+ `shutdown_seconds` \+ (\d+) seconds", readme)
+    return int(found)
 
 
 def _leaves(values: Mapping[str, Any], above: str = "") -> Iterator[str]:

@@ -38,7 +38,7 @@
 {{- define "video-gateway.leastGrace" -}}
 {{- $delay := include "video-gateway.number" (list . "drain_delay_seconds" 0) | int64 -}}
 {{- $shutdown := include "video-gateway.number" (list . "shutdown_seconds" 150) | int64 -}}
-{{- add (int64 .Values.preStopSeconds) $delay $shutdown 10 -}}
+{{- add (int64 .Values.preStopSeconds) $delay $shutdown 15 -}}
 {{- end -}}
 
 {{- /* One value in TOML. Numbers of YAML arrive as floats, and TOML tells 10 from 10.0. */ -}}
@@ -75,8 +75,8 @@
 gateway.toml: |
   {{- include "video-gateway.gatewayToml" . | nindent 2 }}
 {{- with .Values.catalogue }}
-catalogue.toml: |
-  {{- . | nindent 2 }}
+{{- /* In quotes: a block would take the indentation of its first line for its own. */}}
+catalogue.toml: {{ toJson . }}
 {{- end }}
 {{- end -}}
 
