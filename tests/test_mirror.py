@@ -409,14 +409,15 @@ async def test_a_store_that_fails_is_an_alarm_and_the_content_is_fetched_once_it
         asset = await failed(made, video_id)
         assert asset["failure"] == "store_unavailable"
         # It is long until the next try; the upstream has it all the same.
-        await made.change("UPDATE assets SET due_at = due_at + 30")
+        long = 30
+        await made.change(f"UPDATE assets SET due_at = due_at + {long}")
         async with made.client(key) as client:
             answer = await client.get(f"/videos/{video_id}/content")
         assert answer.content == await made.control.content(video_id)
         if refuses:
             store.unlink()
         away.rename(store)
-        made.timeline.offset_seconds += LEASE_SECONDS
+        made.timeline.offset_seconds += long + LEASE_SECONDS
         await made.mirrored(video_id)
     assert {line["level"] for line in logged.lines("mirror_store_failed")} == {"error"}
 
