@@ -203,7 +203,8 @@ async def in_a_process(program: str, *args: str) -> None:
 
 
 async def test_a_thousand_videos_add_no_series(tmp_path: Path) -> None:
-    async with world(tmp_path) as made:
+    # The first audit adds what the last one found, whatever is bought meanwhile.
+    async with world(tmp_path, audit_hours=0) as made:
         key = await made.key()
 
         async def buy_and_look(client: httpx.AsyncClient, number: int) -> None:
