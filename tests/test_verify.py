@@ -281,8 +281,9 @@ async def test_two_verifiers_at_once_find_each_damage_and_harm_nothing(kept: She
         flip(kept.file(item))
     both = await asyncio.gather(*(kept.mirror("verify", "--json") for _ in range(2)))
     assert all(ran.code in {0, 1} for ran in both)
-    assert sum(ran.json["damaged"] for ran in both) == 3
-    assert sum(ran.json["lost"] for ran in both) == 3
+    # It is written down once. Who find it in the same second both tell of it; nobody misses it.
+    assert 3 <= sum(ran.json["damaged"] for ran in both) <= 6
+    assert 3 <= sum(ran.json["lost"] for ran in both) <= 6
     for number, item in enumerate(items):
         row = await kept.row(item)
         assert (row["mirrored_at"] is None) == (number < 6)

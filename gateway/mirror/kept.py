@@ -128,7 +128,8 @@ def write_damaged(asset: Kept, *, failure: str, again: bool, now: int) -> Script
     """Write down that the store has not the right bytes, so that they are served no more.
 
     With `again` the mirror fetches the asset at once, as if for the first time; without, it is
-    lost. Tells whether the record had not changed.
+    lost. Tells whether the record had not changed. Of two that find the same in the same second
+    both are told so: which of them wrote it cannot be told from a script that was run twice.
     """
     rows = yield Sql(
         "UPDATE assets SET damaged_at = $5, mirrored_at = NULL, failure = $6, attempts = 0,"
