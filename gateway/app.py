@@ -29,6 +29,7 @@ from gateway.api.recent import Recent
 from gateway.api.routes import api_app
 from gateway.billing.admin_keys import set_admin_key_of_settings
 from gateway.billing.audit_log import GATEWAY, Change
+from gateway.billing.catalogue import Catalogue
 from gateway.clock import Clock, system_clock
 from gateway.config import Settings
 from gateway.db.database import Database
@@ -50,8 +51,10 @@ from gateway.setup import (
     open_tracer,
     upstream_settings,
 )
+from gateway.store import ContentStore
 from gateway.store.measured import Measured as MeasuredStore
 from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.traces import Tracer
 from gateway.upstream.client import Upstream
 from gateway.videos.submit import Means
 from gateway.work import Work
@@ -128,36 +131,16 @@ async def running(
             for one in settings.all_upstreams()
         }
         group = await stack.enter_async_context(asyncio.TaskGroup())
-        work = Work(group)
-        fetches = _fetches(settings, group=group, upstreams=upstreams, clock=clock)
-        mirroring = Mirroring(
-            *(database, store, fetches, clock, settings.mirror_concurrency),
-            wake=asyncio.Event(),
-            on_step=on_step,
-            metrics=metrics.mirror,
-            tracer=tracer,
-        )
-        parts = Parts(
-            settings=settings,
+        parts = _assembled(
+            settings,
             catalogue=catalogue,
             clock=clock,
+            server_time=server_time,
             database=database,
             store=store,
             upstreams=upstreams,
-            mirror=Mirror(mirroring),
-            mirrored=Recent(clock, seconds=MIRRORED_SECONDS),
-            authenticator=Authenticator(database=database, clock=clock),
-            reads=Reads(clock=clock, default_per_minute=settings.read_requests_per_minute),
-            health=Health(clock=clock, server_time=server_time),
-            work=work,
-            submitting=_means(
-                settings,
-                database=database,
-                work=work,
-                clock=clock,
-                on_step=on_step,
-                metrics=metrics,
-            ),
+            group=group,
+            on_step=on_step,
             metrics=metrics,
             tracer=tracer,
         )
@@ -173,6 +156,56 @@ async def running(
             for loop in loops:
                 loop.cancel()
             _log.info("gateway_stopped")
+
+
+def _assembled(
+    settings: Settings,
+    *,
+    catalogue: Catalogue,
+    clock: Clock,
+    server_time: ServerTime,
+    database: Database,
+    store: ContentStore,
+    upstreams: Mapping[str, Upstream],
+    group: asyncio.TaskGroup,
+    on_step: Callable[[str], None],
+    metrics: Metrics,
+    tracer: Tracer,
+) -> Parts:
+    """Return what handlers and loops use, made of what was opened."""
+    work = Work(group)
+    fetches = _fetches(settings, group=group, upstreams=upstreams, clock=clock)
+    mirroring = Mirroring(
+        *(database, store, fetches, clock, settings.mirror_concurrency),
+        wake=asyncio.Event(),
+        on_step=on_step,
+        metrics=metrics.mirror,
+        tracer=tracer,
+    )
+    return Parts(
+        settings=settings,
+        catalogue=catalogue,
+        clock=clock,
+        database=database,
+        store=store,
+        upstreams=upstreams,
+        mirror=Mirror(mirroring),
+        mirrored=Recent(clock, seconds=MIRRORED_SECONDS),
+        authenticator=Authenticator(database=database, clock=clock),
+        reads=Reads(clock=clock, default_per_minute=settings.read_requests_per_minute),
+        health=Health(clock=clock, server_time=server_time),
+        work=work,
+        submitting=_means(
+            settings,
+            database=database,
+            work=work,
+            clock=clock,
+            on_step=on_step,
+            metrics=metrics,
+        ),
+        metrics=metrics,
+        tracer=tracer,
+    )
 
 
 async def _serve(

@@ -159,13 +159,9 @@ async def submit(
     recorded = await _within(recording, means.reply_seconds)
     means.on_step("submit.recorded")
     if isinstance(outcome, Accepted) and recorded is not Recorded.DUPLICATE:
-        return Submitted(
-            video_id=opened.video_id,
-            accepted=outcome,
-            answer=first_answer(outcome, kind=order.kind, fields=opened.fields, created_at=now),
-            price_micros=opened.hold.amount_micros,
-            admitted=admitted,
-        )
+        answer = first_answer(outcome, kind=order.kind, fields=opened.fields, created_at=now)
+        price_micros = opened.hold.amount_micros
+        return Submitted(opened.video_id, outcome, answer, price_micros, admitted)
     raise refusal(outcome)
 
 
