@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from gateway.config.reading import PREFIX, variable_of
-from gateway.config.settings import Settings, UpstreamConfig, settings_fields
+from gateway.config.settings import Settings, settings_fields
+from gateway.config.upstreams import UpstreamConfig
 
 DEFAULT = "default"
 

@@ -16,7 +16,8 @@ from typing import Any, Final
 
 from gateway.billing.catalogue import DEFAULT_UPSTREAM
 from gateway.config.checks import database, mail, serving, several
-from gateway.config.settings import Settings, UpstreamConfig, settings_fields
+from gateway.config.settings import Settings, settings_fields
+from gateway.config.upstreams import UpstreamConfig
 
 PREFIX: Final = "GATEWAY_"
 # How the settings of the upstream without a table begin.

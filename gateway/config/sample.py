@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import Field, fields
 from typing import Any, Final
 
-from gateway.config.settings import UpstreamConfig, settings_fields
+from gateway.config.settings import settings_fields
+from gateway.config.upstreams import UpstreamConfig
 
 _WIDTH: Final = 100
 _HEAD: Final = """\
